@@ -1,0 +1,1 @@
+//! Floor 6: builds every room, wires the seams, starts and stops the workers.

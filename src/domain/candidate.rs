@@ -1,0 +1,92 @@
+//! The pipeline's vocabulary: where candidates come from, what is known of each, and what an answer showed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ItemId, RecommendationId, SessionId, Timestamp, UserId};
+
+/// Where a candidate was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Near the text in meaning.
+    Semantic,
+    /// Shares words with the text.
+    Lexical,
+    /// Goes with what the user liked, by what others liked.
+    Collaborative,
+    /// Like the items the user looks at now.
+    Similar,
+    /// What many want.
+    Popular,
+}
+
+impl Source {
+    /// All sources, in the order of [`Self::name`]s in answers.
+    pub const ALL: [Self; 5] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular];
+
+    /// The name on the wire and in metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Semantic => "semantic",
+            Self::Lexical => "lexical",
+            Self::Collaborative => "collaborative",
+            Self::Similar => "similar",
+            Self::Popular => "popular",
+        }
+    }
+}
+
+/// What the ranker looks at; one number each for every candidate, wherever it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// Cosine of text and item.
+    Semantic,
+    /// BM25 of text and item.
+    Lexical,
+    /// Item-item weights folded over the user's history.
+    Collaborative,
+    /// Cosine with, and co-occurrence with, the context items.
+    Similar,
+    /// Logarithm of the decayed count of good events.
+    Popularity,
+    /// 1 for an item that appears now, halved with age; 0 without a date.
+    Freshness,
+}
+
+impl Feature {
+    /// All features, in the order of a [`FeatureVector`].
+    pub const ALL: [Self; 6] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness];
+
+    /// The name in artefacts, settings and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Semantic => "semantic",
+            Self::Lexical => "lexical",
+            Self::Collaborative => "collaborative",
+            Self::Similar => "similar",
+            Self::Popularity => "popularity",
+            Self::Freshness => "freshness",
+        }
+    }
+}
+
+/// One candidate's features, in the order of [`Feature::ALL`].
+pub type FeatureVector = [f32; Feature::ALL.len()];
+
+/// What one answer showed to whom: written by the store, read by training and experiments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exposure {
+    /// Names the answer.
+    pub recommendation_id: RecommendationId,
+    /// When it was given.
+    pub at: Timestamp,
+    /// To whom.
+    pub user_id: Option<UserId>,
+    /// In which visit.
+    pub session_id: Option<SessionId>,
+    /// The place in the shop.
+    pub scenario: String,
+    /// The items from the top, each with what the ranker saw.
+    pub items: Vec<(ItemId, FeatureVector)>,
+}

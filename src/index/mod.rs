@@ -1,0 +1,1 @@
+//! Floor 2: embedding and terms to nearest items.

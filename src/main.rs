@@ -1,0 +1,3 @@
+//! The `inkling` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Floor 1: ranking measures, pure functions.

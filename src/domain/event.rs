@@ -105,11 +105,6 @@ impl EventType {
             _ => None,
         }
     }
-
-    /// Whether a newer event of the same user, item and type replaces the older one (else they add up).
-    pub fn last_counts(self) -> bool {
-        matches!(self, Self::Like | Self::Dislike | Self::Rating | Self::Review | Self::Hide | Self::Solved | Self::Unsolved)
-    }
 }
 
 /// One event: the JSON document of `POST /feedback`.

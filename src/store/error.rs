@@ -39,10 +39,12 @@ const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_NOTADB: i32 = 26;
 
 impl StoreError {
+    #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
     pub(super) fn unavailable(reason: impl ToString) -> Self {
         Self::Unavailable(reason.to_string().into())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
     pub(super) fn corrupt(reason: impl ToString) -> Self {
         Self::Corrupt(reason.to_string().into())
     }

@@ -124,7 +124,7 @@ async fn together(callers: usize, fsync: Duration) -> Outcome {
 }
 
 fn counter(registry: &Registry, name: &str) -> f64 {
-    registry.gather().iter().find(|family| family.name() == name).map_or(0.0, |family| family.get_metric()[0].get_counter().value())
+    registry.gather().iter().find(|family| family.name() == name).map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
 }
 
 const BULK: usize = 100_000;

@@ -49,16 +49,18 @@ pub(super) fn id(id: &str) -> ItemId {
     ItemId::new(id).unwrap()
 }
 
+fn with(mut document: Json, more: Json) -> Json {
+    let (Json::Object(fields), Json::Object(more)) = (&mut document, more) else { panic!("both are objects") };
+    fields.extend(more);
+    document
+}
+
 pub(super) fn item(id: &str, more: Json) -> Item {
-    let mut document = json!({"item_id": id, "title": "a title"});
-    document.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
-    serde_json::from_value(document).unwrap()
+    serde_json::from_value(with(json!({"item_id": id, "title": "a title"}), more)).unwrap()
 }
 
 pub(super) fn event(more: Json) -> Event {
-    let mut document = json!({"type": "click", "user_id": "u", "item_id": "i"});
-    document.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
-    serde_json::from_value(document).unwrap()
+    serde_json::from_value(with(json!({"type": "click", "user_id": "u", "item_id": "i"}), more)).unwrap()
 }
 
 pub(super) fn at(ms: i64) -> Timestamp {

@@ -19,6 +19,7 @@ pub struct Table {
     keys: FxHashMap<ItemId, ItemKey>,
     attribute_types: FxHashMap<String, AttributeType>,
     live: usize,
+    perishable: usize,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +35,11 @@ impl Columns {
         for stored in items {
             table.apply(stored);
         }
+    }
+
+    /// Takes over the types that attribute names have had since their first use, deleted items included.
+    pub fn fix_attribute_types(&self, types: impl IntoIterator<Item = (String, AttributeType)>) {
+        self.table.write().unwrap_or_else(std::sync::PoisonError::into_inner).attribute_types.extend(types);
     }
 
     /// The columns as they are now.
@@ -56,9 +62,11 @@ impl Table {
         if stored.revision <= self.rows[row].revision {
             return;
         }
-        let was_live = self.rows[row].facts.is_some();
         let facts = (!stored.deleted).then(|| Arc::new(ItemFacts::from(stored.item.as_ref())));
-        self.live = self.live + usize::from(facts.is_some()) - usize::from(was_live);
+        let perishes = |facts: &Option<Arc<ItemFacts>>| usize::from(facts.as_ref().is_some_and(|facts| !facts.available || facts.expires_at.is_some()));
+        let old = &self.rows[row].facts;
+        self.live = self.live + usize::from(facts.is_some()) - usize::from(old.is_some());
+        self.perishable = self.perishable + perishes(&facts) - perishes(old);
         if facts.is_some() {
             self.keys.insert(stored.item.item_id.clone(), stored.key);
             for (name, value) in &stored.item.attributes {
@@ -83,6 +91,11 @@ impl Table {
     /// Items that are not deleted.
     pub fn live(&self) -> usize {
         self.live
+    }
+
+    /// Items that are unavailable, or will expire some day or have.
+    pub fn perishable(&self) -> usize {
+        self.perishable
     }
 
     /// Rows, deleted ones included: every key is below it.

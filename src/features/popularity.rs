@@ -3,7 +3,10 @@
 //! Decay is relative to the newest act of the whole catalogue, so that an old log is not all zeros. Items are known by id
 //! here because events may name items that are not in the catalogue yet.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -16,6 +19,10 @@ use super::{
 
 /// How much an all-time event counts beside a fresh one: what always sold still sells, what sells now sells more.
 const ALL_TIME_SHARE: f64 = 0.1;
+/// A ranking that took longer than this to make (some 2,000 items) is not made anew for every click …
+const QUICK: Duration = Duration::from_micros(200);
+/// … but only after this many times its cost, so that ranking takes 2 % of the time at most.
+const REST: u32 = 50;
 
 /// The counters; written by ingest only.
 pub struct Popularity {
@@ -28,6 +35,7 @@ struct Counters {
     items: FxHashMap<ItemId, Counter>,
     newest_ms: i64,
     changed: bool,
+    rest_until: Option<Instant>,
     ranking: Arc<Ranking>,
 }
 
@@ -74,12 +82,16 @@ impl Popularity {
         }
     }
 
-    /// The ranking over the catalogue in `columns`; recomputed only when something changed.
+    /// The ranking over the catalogue in `columns`; of a large catalogue it may be some milliseconds old.
     pub fn ranking(&self, columns: &Table) -> Arc<Ranking> {
         let mut counters = self.lock();
-        if counters.changed || counters.ranking.by_row.len() != columns.rows() {
+        let changed = counters.changed || counters.ranking.by_row.len() != columns.rows();
+        let begun = Instant::now();
+        if changed && counters.rest_until.is_none_or(|end| begun >= end) {
             counters.ranking = Arc::new(counters.rank(columns, self.half_life_ms));
             counters.changed = false;
+            let cost = begun.elapsed();
+            counters.rest_until = (cost > QUICK).then(|| Instant::now() + REST * cost);
         }
         Arc::clone(&counters.ranking)
     }

@@ -49,6 +49,28 @@ pub struct RecommendationRequest {
 }
 
 impl RecommendationRequest {
+    /// A request that touches every part, for the first moments of a process.
+    pub fn warm_up(now: Timestamp, deadline: Instant) -> Self {
+        Self {
+            user_id: None,
+            session_id: None,
+            text: Some("a warm welcome".to_owned()),
+            items: Vec::new(),
+            scenario: "warm-up".to_owned(),
+            limit: 10,
+            filter: None,
+            exclude_items: Vec::new(),
+            exclude_seen: None,
+            boosts: Vec::new(),
+            diversity: 0.0,
+            explain: false,
+            with_texts: false,
+            after: None,
+            now,
+            deadline,
+        }
+    }
+
     /// The user where there is one, else the visit.
     pub fn actor(&self) -> Option<Actor> {
         Actor::of(self.user_id.as_ref(), self.session_id.as_ref())

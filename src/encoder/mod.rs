@@ -4,6 +4,7 @@
 //! ONNX, [`Encoder::start`] runs it, [`clean`] makes texts fit for it. The way of a text: cache → queue → tokens → batch → forward pass → mean of
 //! its tokens. Computing happens on the sessions' own threads; async callers only wait.
 
+mod bare;
 mod bert;
 mod cache;
 mod clean;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use bare::BareModel;
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
 pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare};

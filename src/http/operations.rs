@@ -50,7 +50,7 @@ pub(super) struct EventStats {
 pub(super) async fn stats(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
     Query::read(&uri, &[])?;
     let counts = desk.catalogue.counts().await?;
-    let stats = Stats { items: ItemStats { total: counts.items, pending: desk.rooms.pending() }, events: EventStats { total: counts.events } };
+    let stats = Stats { items: ItemStats { total: counts.items, pending: desk.rooms.pending().await? }, events: EventStats { total: counts.events } };
     Ok(json::answer(StatusCode::OK, &stats))
 }
 

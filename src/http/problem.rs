@@ -149,7 +149,6 @@ impl From<RecommendError> for Problem {
     fn from(error: RecommendError) -> Self {
         match error {
             RecommendError::ForeignCursor => Self::invalid(vec![FieldError::new("/after", "belongs to another request")]),
-            RecommendError::NothingAnswered => Self::new(Kind::Unavailable, error.to_string()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) trait Rooms: Send + Sync {
     async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError>;
     async fn patch_item(&self, id: &ItemId, patch: Json) -> Result<PatchOutcome, IngestError>;
     async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError>;
-    fn pending(&self) -> u64;
+    async fn pending(&self) -> Result<u64, IngestError>;
     async fn train(&self) -> Result<Json, TrainError>;
     fn training(&self) -> Json;
 }
@@ -57,8 +57,8 @@ impl Rooms for House {
         self.ingest.delete_item(id).await
     }
 
-    fn pending(&self) -> u64 {
-        self.ingest.pending()
+    async fn pending(&self) -> Result<u64, IngestError> {
+        self.ingest.pending().await
     }
 
     async fn train(&self) -> Result<Json, TrainError> {

@@ -24,6 +24,8 @@ pub struct HttpSettings {
     pub cors_origins: Vec<String>,
     /// Whether `/metrics` needs no key.
     pub open_metrics: bool,
+    /// Seconds that requests under way may take after SIGTERM.
+    pub drain_seconds: f64,
     /// Who may do what; without any key everybody may do everything.
     pub keys: KeySettings,
 }

@@ -44,7 +44,7 @@ pub struct IndexCollection {
     /// Makes their embeddings.
     pub encoder: Encoder,
     /// Makes their terms.
-    pub lexicon: Lexicon,
+    pub lexicon: Arc<Lexicon>,
 }
 
 /// Fills one collection for as long as the process runs.
@@ -185,9 +185,10 @@ impl Indexer {
             .map(|(_, text, hash)| (*hash, text))
             .collect();
         if !new.is_empty() {
-            let embeddings: Vec<Embedding> = self.collection.encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
-            self.inner.metrics.embedded.inc_by(embeddings.len() as u64);
-            let vectors: Vec<(ContentHash, Embedding)> = new.iter().map(|(hash, _)| *hash).zip(embeddings).collect();
+            let embeddings = self.collection.encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
+            let made = new.iter().zip(embeddings).filter_map(|((hash, _), embedding)| Some((*hash, embedding?)));
+            let vectors: Vec<(ContentHash, Embedding)> = made.collect();
+            self.inner.metrics.embedded.inc_by(vectors.len() as u64);
             known.extend(vectors.iter().cloned());
             self.inner.rooms.store.put_embeddings(version, vectors).await?;
         }

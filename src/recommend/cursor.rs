@@ -8,7 +8,7 @@ use std::fmt;
 use crate::domain::ItemKey;
 
 /// Items that can be paged through.
-pub const MAX_SHOWN: usize = 1_000;
+pub(super) const MAX_SHOWN: usize = 1_000;
 
 /// Where the next page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

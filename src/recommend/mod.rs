@@ -57,7 +57,7 @@ pub struct Rooms {
     /// Histories that are not in memory, texts of items, and where exposures go.
     pub store: Store,
     /// How texts become terms.
-    pub lexicon: Lexicon,
+    pub lexicon: Arc<Lexicon>,
     /// Threads for what takes longer than a moment.
     pub compute: Compute,
 }
@@ -72,7 +72,7 @@ struct Inner {
     histories: Arc<Histories>,
     popularity: Arc<Popularity>,
     store: Store,
-    lexicon: Lexicon,
+    lexicon: Arc<Lexicon>,
     compute: Compute,
     settings: RecommendSettings,
     preset: Preset,

@@ -180,8 +180,8 @@ impl Rooms for Shop {
         Ok(self.items.lock().unwrap().remove(id).is_some())
     }
 
-    fn pending(&self) -> u64 {
-        3
+    async fn pending(&self) -> Result<u64, IngestError> {
+        Ok(3)
     }
 
     async fn train(&self) -> Result<Json, TrainError> {
@@ -265,6 +265,7 @@ fn settings() -> HttpSettings {
         deadline_ms: 250,
         cors_origins: Vec::new(),
         open_metrics: false,
+        drain_seconds: 1.0,
         keys: KeySettings::default(),
     }
 }

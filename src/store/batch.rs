@@ -9,7 +9,7 @@ use super::{
     catalogue::{self, Deletion, NewItem, Patch},
     derived::{self, NewEmbeddings},
     event_log::{self, NewEvent},
-    exposure_log,
+    exposure_log, sql,
 };
 use crate::domain::{AttributeType, Exposure, Revision, StoredItem};
 
@@ -94,19 +94,32 @@ impl Ledger {
 
 /// Applies all writes and commits. On an error nothing of it has happened, and `ledger` must be loaded again.
 pub(super) async fn commit(connection: &mut SqliteConnection, ledger: &mut Ledger, writes: &mut [Write], exposures: &[Exposure]) -> Result<(), StoreError> {
-    // IMMEDIATE: a transaction that begins as a reader could be refused when it first writes.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut events = Vec::new();
     let mut catalogue = Vec::new();
+    let mut flushed = Vec::new();
+    let mut embeddings = Vec::new();
     for write in writes {
         match write {
             Write::Events(call) => events.push(call),
             Write::Items(call) => catalogue.push(catalogue::Change::Put(call)),
             Write::Patch(call) => catalogue.push(catalogue::Change::Patch(call)),
             Write::Delete(call) => catalogue.push(catalogue::Change::Delete(call)),
-            Write::Flushed(call) => derived::write_flushed(&mut transaction, &call.input.0, call.input.1).await?,
-            Write::Embeddings(call) => derived::write_embeddings(&mut transaction, &call.input).await?,
+            Write::Flushed(call) => flushed.push(&call.input),
+            Write::Embeddings(call) => embeddings.push(&call.input),
         }
+    }
+    let only_events = catalogue.is_empty() && flushed.is_empty() && embeddings.is_empty() && exposures.is_empty();
+    if only_events && events.iter().map(|call| call.input.len()).sum::<usize>() <= sql::ROWS {
+        // One INSERT is a transaction by itself: that spares two trips to the connection's thread of three.
+        return event_log::append(connection, ledger, &mut events).await;
+    }
+    // IMMEDIATE: a transaction that begins as a reader could be refused when it first writes.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for (collection, revision) in flushed {
+        derived::write_flushed(&mut transaction, collection, *revision).await?;
+    }
+    for new in embeddings {
+        derived::write_embeddings(&mut transaction, new).await?;
     }
     event_log::append(&mut transaction, ledger, &mut events).await?;
     catalogue::apply(&mut transaction, ledger, &mut catalogue).await?;

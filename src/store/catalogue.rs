@@ -47,12 +47,14 @@ pub enum PatchOutcome {
 pub(super) struct NewItem {
     item: Arc<Item>,
     document: Arc<str>,
+    content: ContentHash,
 }
 
 impl NewItem {
     fn new(item: Item) -> Self {
         let document = serde_json::to_string(&item).expect("an item is JSON with string keys").into();
-        Self { item: Arc::new(item), document }
+        let content = ContentHash::of(&item.full_text());
+        Self { item: Arc::new(item), document, content }
     }
 }
 
@@ -77,6 +79,7 @@ struct Held {
     key: ItemKey,
     revision: Revision,
     deleted: bool,
+    content: ContentHash,
     document: Arc<str>,
     /// Parsed when somebody needs it.
     item: Option<Arc<Item>>,
@@ -188,7 +191,7 @@ impl Workspace<'_> {
             }
         };
         let stored = StoredItem { key, revision, deleted: false, item: Arc::clone(&new.item) };
-        self.rows.insert(id, Held { key, revision, deleted: false, document: new.document, item: Some(new.item), changed: true });
+        self.rows.insert(id, Held { key, revision, deleted: false, content: new.content, document: new.document, item: Some(new.item), changed: true });
         Ok(if created { ItemOutcome::Created(stored) } else { ItemOutcome::Updated(stored) })
     }
 
@@ -219,7 +222,7 @@ impl Workspace<'_> {
     }
 }
 
-static BY_ID: InList = InList::new("SELECT item_id, key, revision, deleted, document FROM items WHERE item_id IN", "");
+static BY_ID: InList = InList::new("SELECT item_id, key, revision, deleted, content_hash, document FROM items WHERE item_id IN", "");
 static BY_KEY: InList = InList::new("SELECT key, revision, deleted, document FROM items WHERE key IN", "ORDER BY key");
 static UPSERT: Insert = Insert::new(
     "INSERT INTO items (key, item_id, revision, deleted, content_hash, document)",
@@ -238,8 +241,15 @@ async fn load(connection: &mut SqliteConnection, ids: &[&ItemId]) -> Result<Hash
         }
         for row in query.fetch_all(&mut *connection).await? {
             let id = ItemId::new(row.try_get::<&str, _>(0)?).map_err(StoreError::corrupt)?;
-            let document = row.try_get::<&str, _>(4)?.into();
-            let held = Held { key: key(&row, 1)?, revision: Revision(row.try_get(2)?), deleted: deleted(&row, 3)?, document, item: None, changed: false };
+            let held = Held {
+                key: key(&row, 1)?,
+                revision: Revision(row.try_get(2)?),
+                deleted: deleted(&row, 3)?,
+                content: ContentHash::from_bytes(row.try_get(4)?).ok_or_else(|| StoreError::corrupt("a content hash of another length"))?,
+                document: row.try_get::<&str, _>(5)?.into(),
+                item: None,
+                changed: false,
+            };
             rows.insert(id, held);
         }
     }
@@ -249,13 +259,12 @@ async fn load(connection: &mut SqliteConnection, ids: &[&ItemId]) -> Result<Hash
 async fn write(connection: &mut SqliteConnection, rows: &[(&ItemId, &Held)]) -> Result<(), StoreError> {
     let mut query = sqlx::query(UPSERT.rows(rows.len()));
     for (id, held) in rows {
-        let text = held.item.as_ref().map(|item| item.full_text()).unwrap_or_default();
         query = query
             .bind(i64::from(held.key.0))
             .bind(id.as_str())
             .bind(held.revision.0)
             .bind(i64::from(held.deleted))
-            .bind(ContentHash::of(&text).bytes().to_vec())
+            .bind(held.content.bytes().to_vec())
             .bind(Arc::clone(&held.document));
     }
     query.execute(connection).await?;
@@ -323,7 +332,7 @@ impl Store {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let items: Vec<_> = items.into_iter().map(NewItem::new).collect();
+        let items = super::in_turns(items, NewItem::new).await;
         self.write(items.len(), items, Write::Items).await
     }
 

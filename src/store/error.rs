@@ -13,7 +13,8 @@ pub enum StoreError {
     /// [`close`](super::Store::close) was called, or the runtime is shutting down; what was not answered may or may not be written.
     #[error("the store is closed")]
     Closed,
-    /// The database cannot be used now: disk full, read-only, locked, folder missing, …; nothing was written.
+    /// The database cannot be used now: disk full, read-only, locked, folder missing, …. A write that ended so is to be tried
+    /// again; it is not known to be durable (only a commit that failed half-way may show up after a restart).
     #[error("the database is unavailable: {0}")]
     Unavailable(Arc<str>),
     /// The file is no database, or holds what this program cannot have written. A person must look.

@@ -44,6 +44,7 @@ impl NewEvent {
     }
 }
 
+// A sequence that a duplicate asked for stays unused: sequences grow, but have holes.
 static INSERT: Insert = Insert::new(
     "INSERT INTO events (sequence, event_id, content_hash, kind, user_id, session_id, item_id, recommendation_id, value, text, at)",
     11,
@@ -173,7 +174,7 @@ impl Store {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let events: Vec<_> = events.into_iter().map(|event| NewEvent::new(event, now)).collect();
+        let events = super::in_turns(events, |event| NewEvent::new(event, now)).await;
         self.write(events.len(), events, Write::Events).await
     }
 

@@ -85,6 +85,8 @@ impl Store {
             ledger: Some(ledger),
             messages: received,
             exposures: shown,
+            shown: Vec::new(),
+            due: None,
             metrics: Arc::clone(&metrics),
             lock,
         };
@@ -146,16 +148,29 @@ fn row_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Rows as values. Documents take about 10 µs each, so a page of thousands lets other tasks in between.
-async fn decode_rows<T>(rows: &[SqliteRow], decode: impl Fn(&SqliteRow) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
-    let mut values = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(64) {
-        for row in chunk {
-            values.push(decode(row)?);
-        }
-        if rows.len() > 64 {
+/// Entries that are handled before other tasks get a turn: documents take about 10 µs each.
+const TURN: usize = 64;
+
+/// Makes an entry of each value. Thousands of them must not hold up the runtime's thread.
+async fn in_turns<T, U>(values: Vec<T>, make: impl Fn(T) -> U) -> Vec<U> {
+    let mut made = Vec::with_capacity(values.len());
+    for value in values {
+        if made.len() % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
+        made.push(make(value));
+    }
+    made
+}
+
+/// Rows as values, in turns.
+async fn decode_rows<T>(rows: &[SqliteRow], decode: impl Fn(&SqliteRow) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows {
+        if values.len() % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        values.push(decode(row)?);
     }
     Ok(values)
 }

@@ -24,10 +24,10 @@ use crate::domain::Exposure;
 const MOST_CALLS: usize = 1024;
 /// Entries at which a commit takes no further callers.
 const MOST_ENTRIES: usize = 4096;
-/// Exposures that ride along with acknowledged writes: about 0.3 ms of work, so no event waits noticeably for them.
+/// Exposures that ride along with acknowledged writes: a few tenths of a millisecond, so no event waits noticeably for them.
 const RIDING_EXPOSURES: usize = 64;
-/// Exposures of a commit of their own.
-const MOST_EXPOSURES: usize = 512;
+/// Exposures of a commit of their own; a write that comes meanwhile waits for it.
+const MOST_EXPOSURES: usize = 128;
 /// How long exposures wait for a commit to ride along with.
 const EXPOSURE_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -46,6 +46,9 @@ pub(super) struct Writer {
     pub(super) ledger: Option<Ledger>,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
     pub(super) exposures: mpsc::Receiver<Exposure>,
+    /// Exposures that wait for a commit, and when they are to wait no longer.
+    pub(super) shown: Vec<Exposure>,
+    pub(super) due: Option<Instant>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lock: FolderLock,
 }
@@ -55,15 +58,16 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let delay = Duration::from_secs_f64(self.settings.commit_delay_ms.clamp(0.0, 1000.0) / 1000.0);
         let mut writes = Vec::new();
-        let mut shown = Vec::new();
         let mut siblings = 1;
         loop {
-            let open = self.gather(&mut writes, &mut shown, siblings, delay).await;
-            if !writes.is_empty() || !shown.is_empty() {
+            let open = self.gather(&mut writes, siblings, delay).await;
+            if !writes.is_empty() || !self.shown.is_empty() {
                 let calls = writes.len();
-                self.commit(&mut writes, &mut shown).await;
-                // Who was just answered may come again, and who waits already is there.
-                siblings = calls + self.messages.len();
+                self.commit(&mut writes).await;
+                if calls > 0 {
+                    // Who was just answered may come again, and who waits already is there.
+                    siblings = calls + self.messages.len();
+                }
             } else if !open {
                 break;
             }
@@ -74,44 +78,46 @@ impl Writer {
         drop(self.lock);
     }
 
-    /// Waits for something to do and collects it; `false` when nothing more will come.
-    async fn gather(&mut self, writes: &mut Vec<Write>, shown: &mut Vec<Exposure>, siblings: usize, delay: Duration) -> bool {
-        let mut due = None;
+    /// Waits until there is something to commit; `false` when nothing more will come.
+    async fn gather(&mut self, writes: &mut Vec<Write>, siblings: usize, delay: Duration) -> bool {
         loop {
             tokio::select! {
                 biased;
                 message = self.messages.recv() => match message {
                     Some(Message::Write(write)) => {
                         writes.push(write);
-                        break;
+                        self.gather_company(writes, siblings, delay).await;
+                        self.gather_exposures(RIDING_EXPOSURES);
+                        return true;
                     }
                     Some(Message::Close) => self.messages.close(),
                     None => {
-                        while shown.len() < MOST_EXPOSURES && let Ok(exposure) = self.exposures.try_recv() {
-                            shown.push(exposure);
-                        }
+                        self.gather_exposures(MOST_EXPOSURES);
                         return false;
                     }
                 },
-                Some(exposure) = self.exposures.recv(), if shown.len() < MOST_EXPOSURES => {
-                    shown.push(exposure);
-                    if shown.len() == MOST_EXPOSURES {
+                () = sleep_until(self.due.unwrap_or_else(Instant::now)), if self.due.is_some() => return true,
+                Some(exposure) = self.exposures.recv(), if self.shown.len() < MOST_EXPOSURES => {
+                    self.shown.push(exposure);
+                    if self.shown.len() == MOST_EXPOSURES {
                         return true;
                     }
-                    due.get_or_insert_with(|| Instant::now() + EXPOSURE_PATIENCE);
+                    self.due.get_or_insert_with(|| Instant::now() + EXPOSURE_PATIENCE);
                 }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return true,
             }
         }
-        self.gather_company(writes, siblings, delay).await;
-        while shown.len() < RIDING_EXPOSURES
-            && let Ok(exposure) = self.exposures.try_recv()
-        {
-            shown.push(exposure);
-        }
-        true
     }
 
+    /// Fills `shown` up to so many with what waits.
+    fn gather_exposures(&mut self, most: usize) {
+        while self.shown.len() < most
+            && let Ok(exposure) = self.exposures.try_recv()
+        {
+            self.shown.push(exposure);
+        }
+    }
+
+    /// Adds what waits to the first write, and what the last commits' company brings within `delay`.
     async fn gather_company(&mut self, writes: &mut Vec<Write>, siblings: usize, delay: Duration) {
         let deadline = Instant::now() + delay;
         let mut entries: usize = writes.iter().map(Write::entries).sum();
@@ -134,14 +140,23 @@ impl Writer {
         }
     }
 
-    /// Makes all of it durable and answers everyone.
-    async fn commit(&mut self, writes: &mut Vec<Write>, shown: &mut Vec<Exposure>) {
+    /// Makes the writes durable, with as many exposures as do not delay them, and answers everyone.
+    async fn commit(&mut self, writes: &mut Vec<Write>) {
+        let most = if writes.is_empty() { MOST_EXPOSURES } else { RIDING_EXPOSURES };
+        let later = self.shown.split_off(self.shown.len().min(most));
+        let shown = std::mem::replace(&mut self.shown, later);
+        self.due = (!self.shown.is_empty()).then(Instant::now);
+
         let entries = writes.iter().map(Write::entries).sum::<usize>();
+        let failing = self.ledger.is_none();
         let started = Instant::now();
-        let committed = self.try_commit(writes, shown).await;
+        let committed = self.try_commit(writes, &shown).await;
         self.metrics.queue_entries.sub(entries as i64);
         match &committed {
             Ok(()) => {
+                if failing {
+                    tracing::info!("commits succeed again");
+                }
                 self.metrics.commits.inc();
                 self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
                 self.metrics.commit_calls.observe(writes.len() as f64);
@@ -149,7 +164,10 @@ impl Writer {
                 self.metrics.exposures.inc_by(shown.len() as u64);
             }
             Err(error) => {
-                tracing::error!(%error, "a commit of {} calls failed", writes.len());
+                // A full disk fails every commit; the counter says how many.
+                if !failing {
+                    tracing::error!(%error, "commits fail; the callers are told");
+                }
                 self.metrics.failures.inc();
                 self.metrics.exposures_dropped.inc_by(shown.len() as u64);
                 self.ledger = None;
@@ -158,7 +176,6 @@ impl Writer {
         for write in writes.drain(..) {
             write.answer(&committed);
         }
-        shown.clear();
     }
 
     async fn try_commit(&mut self, writes: &mut [Write], shown: &[Exposure]) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! What the store can do beside what the disk and bare SQLite can: ratios of one run, printed.
 //!
-//! `cargo bench --bench store`, or without another build of everything `cargo bench --profile dev --bench store`.
+//! `cargo bench --bench store`, or without another build of everything `cargo bench --profile dev --bench store`;
+//! `-- calls`, `-- bulk` or `-- items` for a part. With `TMPDIR` on a RAM disk it shows the cost without the fsync.
 
 use std::{
     io::Write as _,
@@ -23,19 +24,27 @@ fn main() -> Outcome {
 }
 
 async fn run() -> Outcome {
-    let fsync = fsync_time()?;
-    println!("fsync of 4 KiB appended:            {:>9.3} ms", fsync.as_secs_f64() * 1e3);
-    alone().await?;
-    for callers in [2, 8, 64, 256] {
-        together(callers, fsync).await?;
+    let part = std::env::args().nth(1).filter(|part| !part.starts_with('-'));
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    if wanted("calls") {
+        alone().await?;
+        for callers in [2, 8, 64, 256] {
+            together(callers, Duration::ZERO).await?;
+        }
+        together(64, Duration::from_micros(50)).await?;
     }
-    let bare = bare_inserts().await?;
-    println!("bare prepared inserts of 64 rows:   {bare:>9.0} events/s");
-    for size in [1_000, 4_000] {
-        let rate = bulk(size).await?;
-        println!("append_events of {size}:              {rate:>9.0} events/s = {:.2} of bare", rate / bare);
+    if wanted("bulk") {
+        let bare = bare_inserts().await?;
+        println!("bare prepared inserts of 64 rows:   {bare:>9.0} events/s");
+        for size in [1_000, 4_000] {
+            let rate = bulk(size).await?;
+            println!("append_events of {size}:              {rate:>9.0} events/s = {:.2} of bare", rate / bare);
+        }
     }
-    items().await
+    if wanted("items") {
+        items().await?;
+    }
+    Ok(())
 }
 
 fn settings() -> StoreSettings {
@@ -61,7 +70,7 @@ fn fsync_time() -> Outcome<Duration> {
     let folder = tempfile::tempdir()?;
     let mut file = std::fs::File::create(folder.path().join("log"))?;
     let mut times = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..200 {
         file.write_all(&[7; 4096])?;
         let started = Instant::now();
         file.sync_data()?;
@@ -86,7 +95,9 @@ async fn alone() -> Outcome {
     Ok(())
 }
 
-async fn together(callers: usize, fsync: Duration) -> Outcome {
+/// Callers that come again as soon as they are answered and have done `work` on the processor, as a server does for a request.
+async fn together(callers: usize, work: Duration) -> Outcome {
+    let before = fsync_time()?;
     let folder = tempfile::tempdir()?;
     let (store, registry) = open(folder.path()).await?;
     let started = Instant::now();
@@ -97,6 +108,9 @@ async fn together(callers: usize, fsync: Duration) -> Outcome {
             let mut n = caller;
             while started.elapsed() < Duration::from_secs(3) {
                 let sent = Instant::now();
+                while sent.elapsed() < work {
+                    std::hint::spin_loop();
+                }
                 store.append_events(vec![event(n)], now()).await?;
                 times.push(sent.elapsed().as_secs_f64() * 1e3);
                 n += callers;
@@ -110,14 +124,17 @@ async fn together(callers: usize, fsync: Duration) -> Outcome {
     }
     let seconds = started.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
+    let fsync = before.min(fsync_time()?);
     let commits = counter(&registry, "store_commits_total");
     let rate = times.len() as f64 / seconds;
     println!(
-        "{callers:>3} callers, one event each:       {rate:>9.0} events/s, {:.1} events/commit, {:.3} ms p50, {:.3} ms p99; {:.2} of {callers}/fsync",
+        "{callers:>3} callers, one event each, {:>2} µs: {rate:>9.0} events/s, {:.1} events/commit, {:.3} ms p50, {:.3} ms p99; {:.2} of {callers}/fsync ({:.3} ms)",
+        work.as_micros(),
         times.len() as f64 / commits,
         times[times.len() / 2],
         times[times.len() * 99 / 100],
         rate * fsync.as_secs_f64() / callers as f64,
+        fsync.as_secs_f64() * 1e3,
     );
     store.close().await;
     Ok(())

@@ -125,7 +125,7 @@ async fn together(callers: usize, work: Duration) -> Outcome {
     let seconds = started.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     let fsync = before.min(fsync_time()?);
-    let commits = counter(&registry, "store_commits_total");
+    let commits = counter(&registry, "inkling_store_commits_total");
     let rate = times.len() as f64 / seconds;
     println!(
         "{callers:>3} callers, one event each, {:>2} µs: {rate:>9.0} events/s, {:.1} events/commit, {:.3} ms p50, {:.3} ms p99; {:.2} of {callers}/fsync ({:.3} ms)",

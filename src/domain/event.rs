@@ -110,6 +110,7 @@ impl EventType {
 /// One event: the JSON document of `POST /feedback`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"event_id": "e-1", "type": "click", "user_id": "u42", "session_id": "s9", "item_id": "sku-3", "timestamp": "2026-11-23T12:00:00Z"})))]
 pub struct Event {
     /// The caller's name for the event; with it a retry counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ macro_rules! id {
         /// 1 to [`MAX_ID_BYTES`] bytes of UTF-8 without control characters, checked at construction; cheap to clone.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String, examples($example))]
+        #[schema(value_type = String, description = "1 to 256 bytes of UTF-8 without control characters.", examples($example))]
         pub struct $name(Arc<str>);
 
         impl $name {

@@ -161,7 +161,7 @@ struct Writer<'a, F: Feed> {
 impl<F: Feed> Writer<'_, F> {
     async fn take_document(&mut self, text: &str) -> Result<Form, Problem> {
         let (entries, form) = if text.trim_ascii_start().starts_with('[') {
-            (json::parse::<Vec<&RawValue>>(text)?, Form::List)
+            (json::entries(text)?, Form::List)
         } else if opens_with(text, F::LIST) {
             (named_list(text, F::LIST)?, Form::Named(F::LIST))
         } else {

@@ -79,7 +79,7 @@ fn agree(in_body: Option<&str>, id: &ItemId) -> Result<(), Problem> {
 /// An array of items, or `{"items": […]}`.
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document; batch.rs reads it")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "describes the body in the OpenAPI document; batch.rs reads it")]
 pub(super) enum ItemsBody {
     Many(Vec<Item>),
     Named { items: Vec<Item> },
@@ -204,14 +204,13 @@ pub(super) async fn patch_item_twin(State(desk): State<Arc<Desk>>, request: Requ
 
 async fn patch(desk: &Desk, id: ItemId, request: Request) -> Result<Response, Problem> {
     let bytes = body::document(request).await?;
-    let patch: serde_json::Value = json::parse(json::text(&bytes)?)?;
-    let members = patch.as_object().ok_or_else(|| Problem::invalid(vec![FieldError::new("", "must be an object")]))?;
-    match members.get("item_id") {
+    let patch: serde_json::Map<String, serde_json::Value> = json::parse(json::text(&bytes)?)?;
+    match patch.get("item_id") {
         None => {}
         // Also what is no string at all: an id cannot be patched away.
         Some(other) => agree(Some(other.as_str().unwrap_or_default()), &id)?,
     }
-    match desk.rooms.patch_item(&id, patch).await? {
+    match desk.rooms.patch_item(&id, patch.into()).await? {
         PatchOutcome::Patched(item) => Ok(json::answer(StatusCode::OK, &*item)),
         PatchOutcome::Missing => Err(missing()),
         PatchOutcome::Rejected(faults) => Err(Problem::invalid(faults)),

@@ -3,13 +3,18 @@
 //! Faults carry a JSON pointer to the field and say what it must be. They repeat nothing of the input but names of fields
 //! and of enumerated values, both cut: texts of users must not end up in errors.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     body::Bytes,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::error::Category;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, IgnoredAny},
+};
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use crate::domain::{FieldError, pointer_step};
@@ -19,7 +24,7 @@ use super::problem::{Kind, Problem};
 /// Why a text is not the value that was asked for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Fault {
-    /// Not JSON (or deeper nested, or with larger numbers, than can be read); says where.
+    /// Not JSON; says where.
     Malformed(String),
     /// JSON, but not what it should be.
     Invalid(FieldError),
@@ -51,23 +56,52 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
     if text.trim_ascii().is_empty() { Err(Fault::Malformed("is empty where a JSON document was expected".into())) } else { Ok(text) }
 }
 
-/// The value that `text` is.
+/// The value that the JSON object in `text` is.
 pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Fault> {
-    serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
+    match serde_json::from_str(text) {
+        Ok(Object(value)) => Ok(value),
+        Err(_) => Err(explain::<Object<T>>(text)),
+    }
+}
+
+/// The entries of the JSON array in `text`, not parsed yet.
+pub(super) fn entries(text: &str) -> Result<Vec<&RawValue>, Fault> {
+    serde_json::from_str(text).map_err(|_| explain::<Vec<&RawValue>>(text))
+}
+
+/// A value that is written as an object. Plain derived structs also take arrays, field after field; callers never mean that.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
 }
 
 #[cold]
-fn explain<'de, T: Deserialize<'de>>(text: &'de str, error: &serde_json::Error) -> Fault {
-    let located = match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => None,
-        Category::Data => serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(text)).err(),
-    };
-    let Some(located) = located else {
-        return Fault::Malformed(format!("is not JSON that can be read: {error}"));
+fn explain<'de, T: Deserialize<'de>>(text: &'de str) -> Fault {
+    // serde_json calls some misfits syntax errors (a number for an enum, 1e999), so what is JSON is asked separately.
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return Fault::Malformed(format!("is not JSON: {error}"));
+    }
+    let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(text)) else {
+        return Fault::Malformed("is not JSON that can be read".into());
     };
     let mut pointer = String::new();
     let mut last = String::from("value");
-    for segment in located.path() {
+    // A fault deep inside is told by where it begins: the pointer of a hostile document must not fill the answer.
+    for segment in located.path().iter().take(16) {
         match segment {
             Segment::Seq { index } => pointer.push_str(&pointer_step(&index.to_string())),
             Segment::Map { key } => {
@@ -105,12 +139,23 @@ fn wording(message: &str, field: &str) -> (Option<String>, String) {
         let expected = message.rfind(", expected ").map_or("", |hint| &message[hint + ", expected ".len()..]);
         (None, format!("must be {}", plain(expected)))
     } else {
-        (None, message.chars().take(200).collect())
+        let detail = match message {
+            "expected value" => "must be a string", // of an enum, which is all that says so
+            "number out of range" => "must be a number that a double can hold",
+            "recursion limit exceeded" => "is nested too deep",
+            "lone leading surrogate in hex escape" | "unexpected end of hex escape" => "has half of a surrogate pair (\\uD800 to \\uDFFF)",
+            message => message,
+        };
+        (None, cut_to(detail, 200))
     }
 }
 
 fn cut(name: &str) -> String {
-    name.chars().take(64).collect()
+    cut_to(name, 64)
+}
+
+fn cut_to(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
 }
 
 /// serde's names of types, in words that a caller in any language knows.
@@ -166,9 +211,12 @@ mod tests {
             (r#"{"type": "click", "timestamp": "soon"}"#, "/timestamp", "must be an RFC 3339 time"),
             (r#"{"type": "click", "a/b~`, expected ": 1}"#, "/a~1b~0`, expected ", "unknown field; known are event_id"),
             ("7", "", "must be an object"),
-            (r#"{"type": "click""#, "malformed", "is not JSON that can be read: EOF while parsing an object at line 1 column 16"),
-            (r#"{"type": "click", "text": "\ud800"}"#, "malformed", "is not JSON"),
-            (r#"{"type": "click", "value": 1e999}"#, "malformed", "number out of range at line 1"),
+            (r#"{"type": "click""#, "malformed", "is not JSON: EOF while parsing an object at line 1 column 16"),
+            (r#"{"type": "click", "text": "\ud800"}"#, "/text", "surrogate"),
+            (r#"{"type": "click", "text": "\ud800\u0041"}"#, "/text", "surrogate"),
+            (r#"{"type": "click", "value": 1e999}"#, "/value", "must be a number that a double can hold"),
+            (r#"["e-1", "click", "u", null, "i", null, null, null, null]"#, "", "must be an object"),
+            (r#"{"type": "clik"} 7"#, "malformed", "trailing characters at line 1 column 18"),
         ] {
             let (found, said) = event_fault(body);
             assert_eq!(found, pointer, "{body}: {said}");

@@ -18,7 +18,7 @@ use crate::{
 use super::{
     Desk, body,
     fields::{Selection, Shown},
-    json,
+    json::{self, Object},
     problem::{Kind, Problem},
     uri::{PathItem, Query},
 };
@@ -65,8 +65,8 @@ pub(super) struct RecommendBody {
     /// Leave out what the user has seen; the preset decides where it is absent.
     exclude_seen: Option<bool>,
     /// More (or less) of some items.
-    #[schema(max_items = 20)]
-    boosts: Option<Vec<BoostBody>>,
+    #[schema(max_items = 20, value_type = Option<Vec<BoostBody>>)]
+    boosts: Option<Vec<Object<BoostBody>>>,
     /// 0 (best first) to 1 (as different from each other as can be).
     #[schema(minimum = 0, maximum = 1, default = 0)]
     diversity: Option<f64>,
@@ -103,7 +103,7 @@ impl RecommendBody {
         };
         let items = self.items.unwrap_or_default();
         let exclude_items = self.exclude_items.unwrap_or_default();
-        let boosts = self.boosts.unwrap_or_default();
+        let boosts: Vec<_> = self.boosts.unwrap_or_default().into_iter().map(|Object(boost)| boost).collect();
         let scenario = self.scenario.unwrap_or_else(|| DEFAULT_SCENARIO.to_owned());
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| usize::try_from(limit).ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit));
         let diversity = self.diversity.unwrap_or(0.0);

@@ -145,11 +145,12 @@ impl Encoder {
         }
         shared.metrics.cache_misses.inc();
         let (reply, answer) = oneshot::channel();
-        shared.queue.push(Lane::Interactive, Job { text, reply, place: None }).inspect_err(|error| {
+        let left = shared.queue.push(Lane::Interactive, Job { text, reply, place: None }).inspect_err(|error| {
             if *error == EncodeError::Overloaded {
                 shared.metrics.refused.inc();
             }
         })?;
+        shared.metrics.abandoned.inc_by(left as u64);
         shared.note_waiting();
         self.answered(answer).await
     }

@@ -174,7 +174,7 @@ impl ItemItemBuilder {
         Self { neighbours, budget: neighbours.saturating_mul(rows), rows: Vec::new(), held: 0, floor: 0.0 }
     }
 
-    /// What of a row can be kept at all: weights that are finite and not 0, the largest first, [`MOST_A_ROW`] x `neighbours` at most.
+    /// What of a row can be kept at all: weights that are finite and not 0, the largest first, 4 x `neighbours` at most.
     pub fn shortened(neighbours: usize, mut row: Vec<(ItemKey, f32)>) -> Vec<(ItemKey, f32)> {
         let most = MOST_A_ROW * neighbours.max(1);
         row.retain(|(_, weight)| weight.is_finite() && *weight != 0.0);

@@ -312,8 +312,12 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
         Feature::Semantic => given(!retrieved.semantic.is_empty()),
         Feature::Lexical => given(!retrieved.lexical.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
-        // One click is a weak reason: shrunk as a mean with two doubts would be.
-        Feature::Collaborative => retrieved.folded.len() as f32 / (retrieved.folded.len() as f32 + 2.0),
+        // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
+        Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {
+            let items = retrieved.folded.len() as f32;
+            items / (items + 2.0)
+        }
+        Feature::Collaborative => given(!retrieved.folded.is_empty()),
         Feature::Popularity | Feature::Freshness => 1.0,
     })
 }

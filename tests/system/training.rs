@@ -11,7 +11,7 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
-use crate::server::{Client, Server, until};
+use crate::server::{Client, Server, ids, until};
 
 const GROUPS: usize = 4;
 const ITEMS: usize = 40;
@@ -124,6 +124,29 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     until("it learned by itself", || async { client.get("/admin/train").await.good()["last"]["published"] == true }).await;
     assert!(is_collaborative(&probe(&client).await));
     assert_eq!(server.log().iter().filter(|line| line.contains("cannot be used")).count(), 3);
+}
+
+#[tokio::test]
+async fn one_click_of_a_newcomer_changes_the_next_list_and_is_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let client = server.client();
+    fill(&client).await;
+    client.post("/admin/train", &json!({})).await;
+    let ask = json!({"user_id": "newcomer", "text": "thing number", "limit": 5, "explain": true});
+    let before = client.recommend(&ask).await;
+
+    client.post("/feedback", &json!({"type": "click", "user_id": "newcomer", "item_id": "i3"})).await;
+
+    let after = client.recommend(&ask).await;
+    assert_ne!(ids(&before), ids(&after));
+    let because: Vec<_> = after["items"].as_array().unwrap().iter().filter(|item| item["explanation"]["because"] != json!([])).collect();
+    assert!(because.len() >= 3, "{after}");
+    for item in because {
+        let number: usize = item["item_id"].as_str().unwrap()[1..].parse().unwrap();
+        assert_eq!((number % GROUPS, &item["explanation"]["because"][0]["item_id"]), (3, &json!("i3")), "{after}");
+    }
+    assert!(before["items"].as_array().unwrap().iter().all(|item| item["explanation"]["because"] == json!([])), "{before}");
 }
 
 #[tokio::test]

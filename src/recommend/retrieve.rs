@@ -249,7 +249,10 @@ impl Inner {
         let popularity = self.popularity.ranking(&table);
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
         let mut popular: Vec<ItemKey> = popularity.best_first().iter().copied().filter(admit).take(candidates).collect();
-        let needed = request.limit + request.after.as_ref().map_or(0, |cursor| cursor.shown.len());
+        let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
+        // With nothing else to go by this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
+        let is_the_list = request.text.is_none() && request.items.is_empty();
+        let needed = if is_the_list { page_end.max(candidates) } else { page_end };
         if popular.len() < needed {
             // Nobody has cared for enough items yet: the newest ones fill up the list.
             let known: FxHashSet<ItemKey> = popular.iter().copied().collect();

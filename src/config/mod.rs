@@ -97,7 +97,7 @@ impl Settings {
     /// Reads all sources.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let figment = figment(overrides)?;
-        figment.extract().map_err(|error| ConfigError::Invalid(one_line(error)))
+        figment.extract().map_err(|error| ConfigError::Invalid(one_line(&error)))
     }
 }
 
@@ -105,7 +105,7 @@ impl Settings {
 pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
     Settings::load(overrides)?;
     let figment = figment(overrides)?;
-    let all: Dict = figment.extract().map_err(|error| ConfigError::Invalid(one_line(error)))?;
+    let all: Dict = figment.extract().map_err(|error| ConfigError::Invalid(one_line(&error)))?;
     let mut shown = Vec::new();
     flatten("", &Value::from(all), &mut |key, value| {
         let source = figment.find_metadata(key).map_or_else(String::new, described);
@@ -163,7 +163,7 @@ fn described(metadata: &Metadata) -> String {
 }
 
 /// The first fault, with its key and its source.
-fn one_line(error: figment::Error) -> String {
+fn one_line(error: &figment::Error) -> String {
     let Some(first) = error.clone().into_iter().next() else { return error.to_string() };
     let mut key = first.path.join(".");
     let kind = match &first.kind {

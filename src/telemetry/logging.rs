@@ -1,5 +1,7 @@
 //! Logs: structured lines on stderr, filtered by `log.level` (the syntax of `RUST_LOG`).
 
+use std::io::IsTerminal;
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -33,7 +35,7 @@ pub struct InvalidLogLevel {
 /// Sends the process's log lines to stderr from now on. A second call changes nothing.
 pub fn start_logging(settings: &LogSettings) -> Result<(), InvalidLogLevel> {
     let filter = EnvFilter::try_new(&settings.level).map_err(|_| InvalidLogLevel { level: settings.level.clone() })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().try_init(),

@@ -27,7 +27,6 @@ async fn a_full_queue_and_a_broken_database_are_503() {
         refused(&world.ask("PUT", "/items/a", &[], "{\"title\": \"A\"}").await, kind);
         refused(&world.ask("PATCH", "/items/a", &[], "{\"title\": \"A\"}").await, kind);
         refused(&world.ask("DELETE", "/items/a", &[], "").await, kind);
-        refused(&world.post("/recommend", &json!({})).await, "unavailable");
     }
     refused(&world.get("/items/sku-1").await, "unavailable");
     refused(&world.ask("POST", "/admin/train", &[], "").await, "unavailable");

@@ -221,6 +221,7 @@ impl Shard {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 fn failed(error: OperationError) -> IndexError {
     IndexError::Engine(error.to_string())
 }

@@ -117,7 +117,7 @@ async fn a_start_builds_a_missing_or_torn_index_anew_by_itself() {
         let client = server.client();
         client.all_searchable().await;
 
-        println!("{name}: {}", server.log().join("\n"));
+        assert!(server.log().iter().any(|line| line.contains("building it anew")), "{name}: {}", server.log().join("\n"));
         assert_finds_the_kettle(&client).await;
         server.stop().await;
     }
@@ -132,17 +132,14 @@ fn truncate(file: &Path, length: u64) {
 }
 
 fn for_each_file(folder: &Path, act: fn(&Path)) {
-    let mut files = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             for_each_file(&path, act);
-        } else {
-            act(&path);
+        } else if path.file_name().unwrap() != "shape.json" {
+            act(&path); // shape.json is ours and read first: the engine's own files must be looked at too
         }
-        files += 1;
     }
-    assert!(files > 0 || folder.components().count() > 0);
 }
 
 #[test]

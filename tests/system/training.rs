@@ -23,7 +23,7 @@ async fn fill(client: &Client) {
     client.post("/items", &json!(items)).await;
     let mut events = Vec::new();
     for user in 0..USERS {
-        for item in (0..ITEMS).filter(|item| item % GROUPS == user % GROUPS && (item / GROUPS + user / GROUPS) % 3 > 0) {
+        for item in (0..ITEMS).filter(|item| item % GROUPS == user % GROUPS && !(item / GROUPS + user / GROUPS).is_multiple_of(3)) {
             events.push(
                 json!({"event_id": format!("{user}/{item}"), "type": "purchase", "user_id": format!("u{user}"), "item_id": format!("i{item}"), "value": 10,
                 "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + item / 2, user % 24)}),

@@ -108,7 +108,7 @@ impl Shard {
                     for (name, vector) in vectors {
                         match vector {
                             VectorInternal::Dense(vector) if name == DENSE => embedding = Embedding::new(vector).ok(),
-                            VectorInternal::Sparse(vector) if name == LEXICAL => terms = Terms::from_pairs(vector.indices.into_iter().zip(vector.values)),
+                            VectorInternal::Sparse(vector) if name == LEXICAL => terms = Terms::from_parts(vector.indices, vector.values),
                             _ => {}
                         }
                     }
@@ -245,8 +245,8 @@ fn persisted(point: &IndexPoint) -> PointStructPersisted {
     if let Some(embedding) = &point.embedding {
         vectors.insert(DENSE.to_owned(), VectorPersisted::Dense(embedding.to_vec()));
     }
-    if !point.terms.pairs().is_empty() {
-        let (indices, values) = point.terms.pairs().iter().copied().unzip();
+    if !point.terms.numbers().is_empty() {
+        let (indices, values) = (point.terms.numbers().to_vec(), point.terms.weights().to_vec());
         vectors.insert(LEXICAL.to_owned(), VectorPersisted::Sparse(SparseVector { indices, values }));
     }
     PointStructPersisted { id: PointId::NumId(point.key.0.into()), vector: VectorStructPersisted::Named(vectors), payload: Some(fields::payload(&point.facts)) }

@@ -1,3 +1,7 @@
 //! The `inkling` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    inkling::cli::run()
+}

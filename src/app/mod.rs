@@ -1,1 +1,224 @@
 //! Floor 6: builds every room, wires the seams, starts and stops the workers.
+//!
+//! Settings and a prepared model in, a router and its workers out. Stopping goes in the order of the data: doors, training,
+//! indexing, store.
+
+pub(crate) mod demo;
+mod seams;
+
+use std::{path::Path, path::PathBuf, sync::Arc, time::Duration, time::Instant};
+
+use anyhow::Context;
+use axum::{Router, serve::ListenerExt};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Settings,
+    domain::{Revision, Timestamp},
+    encoder::{Encoder, PreparedModel},
+    features::{Columns, Histories, Popularity},
+    http::{self, Doors, PartState, Phase, Readiness},
+    index::{Collections, IndexError, Lexicon, VectorIndex},
+    ingest::{self, IndexCollection, Indexer, Ingest},
+    learned::Artefacts,
+    recommend::{self, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
+    store::Store,
+    telemetry::{Compute, Registry},
+    training::{self, Trainer},
+};
+
+/// How often the parts are looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// A built house, before its doors open.
+pub struct App {
+    /// Everything that is served.
+    pub router: Router,
+    /// The write path, for loading without HTTP.
+    pub ingest: Ingest,
+    /// The learn path.
+    pub trainer: Trainer,
+    /// The truth.
+    pub store: Store,
+    readiness: Readiness,
+    recommender: Recommender,
+    models: Models,
+    indexer: Indexer,
+    stop: CancellationToken,
+    drain: Duration,
+}
+
+impl App {
+    /// Builds every room on the data folder of `settings`. Nothing is served or indexed yet.
+    pub async fn build(settings: &Settings, model: &PreparedModel) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        register_process_metrics(&registry)?;
+        let data = &settings.paths.data;
+        std::fs::create_dir_all(data).with_context(|| format!("the data folder {} cannot be made", data.display()))?;
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let compute = Compute::start("compute", cores, 1_024)?;
+
+        let store = Store::open(data, &settings.store, &registry).await?;
+        let encoder = Encoder::start(model, &settings.encoder, &registry)?;
+        let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
+        let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
+        let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
+        let artefacts = Artefacts::open(&data.join("artefacts"), store.catalogue_id())?;
+        let collaborative = artefacts.newest().map(|(version, weights)| Collaborative { version, weights: Arc::new(weights) });
+        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), collaborative });
+
+        let columns = Arc::new(Columns::default());
+        let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
+        let popularity = Arc::new(Popularity::new(settings.features.popularity_half_life_days));
+        let rooms =
+            ingest::Rooms { store: store.clone(), columns: Arc::clone(&columns), histories: Arc::clone(&histories), popularity: Arc::clone(&popularity) };
+        let ingest = Ingest::new(rooms, &registry)?;
+        ingest.recover().await?;
+        let collection = IndexCollection { name, index, encoder, lexicon: Arc::clone(&lexicon) };
+        let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
+
+        let publish = seams::publisher(models.clone(), &registry)?;
+        let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), preset: settings.features.preset, artefacts, publish };
+        let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
+        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, store: store.clone(), lexicon, compute };
+        let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
+
+        let readiness = Readiness::new(&registry)?;
+        let router = http::router(Doors {
+            recommender: recommender.clone(),
+            ingest: ingest.clone(),
+            trainer: trainer.clone(),
+            catalogue: Arc::new(seams::StoreCatalogue(store.clone())),
+            readiness: readiness.clone(),
+            registry,
+            settings: settings.http.clone(),
+        })?;
+        let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
+        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, stop: CancellationToken::new(), drain })
+    }
+
+    /// Indexes everything that is pending; `progress` is told how many item states are done.
+    pub async fn index_all(&self, progress: impl FnMut(usize)) -> anyhow::Result<()> {
+        self.indexer.catch_up(progress).await.map_err(|error| anyhow::anyhow!(error))
+    }
+
+    /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, stop, drain } = self;
+        let doors_closed = CancellationToken::new();
+        // Answers are small and whole: waiting to fill a packet would only delay them.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        let server = {
+            let (closing, readiness) = (doors_closed.clone(), readiness.clone());
+            let shutdown = async move {
+                shutdown.await;
+                tracing::info!("shutting down: finishing what is under way");
+                readiness.enter(Phase::Draining);
+                closing.cancel();
+            };
+            axum::serve(listener, router).with_graceful_shutdown(shutdown)
+        };
+        let workers: Vec<JoinHandle<()>> = vec![
+            tokio::spawn(indexer.run(stop.clone())),
+            tokio::spawn(trainer.clone().run(ingest.accepted(), stop.clone())),
+            tokio::spawn(look_after(store.clone(), models.clone(), readiness.clone(), stop.clone())),
+            tokio::spawn(start_up(recommender, trainer, store.clone(), models, readiness)),
+        ];
+
+        let drained = async {
+            doors_closed.cancelled().await;
+            tokio::time::sleep(drain).await;
+        };
+        tokio::select! {
+            served = server.into_future() => served?,
+            () = drained => tracing::warn!("some requests took longer than http.drain_seconds and were cut off"),
+        }
+        stop.cancel();
+        let [indexing, training, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("four workers were started"))?;
+        starting.abort();
+        for worker in [indexing, training, looking] {
+            worker.await.context("a worker failed")?;
+        }
+        store.close().await;
+        tracing::info!("everything is on disk");
+        Ok(())
+    }
+}
+
+/// Warms up, opens the doors, and learns from what the log holds when nothing was learned yet.
+async fn start_up(recommender: Recommender, trainer: Trainer, store: Store, models: Models, readiness: Readiness) {
+    let warm_up = RecommendationRequest::warm_up(Timestamp::now(), Instant::now() + Duration::from_secs(30));
+    match recommender.recommend(warm_up).await {
+        Ok(answer) => {
+            for part in Part::ALL {
+                readiness.set(part, if answer.degraded.contains(&part) { PartState::Down } else { PartState::Up });
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the warm-up request failed"),
+    }
+    readiness.enter(Phase::Serving);
+    tracing::info!("ready");
+    let untrained = models.snapshot().collaborative.is_none();
+    if untrained && store.event_count().await.is_ok_and(|events| events > 0) {
+        // Logged by the trainer; a failure leaves the list to the other sources.
+        drop(trainer.train().await);
+    }
+}
+
+/// Looks at the parts that can come and go, for `/health/ready` and the gauge.
+async fn look_after(store: Store, models: Models, readiness: Readiness, stop: CancellationToken) {
+    let state = |up: bool| if up { PartState::Up } else { PartState::Down };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_AFTER) => {}
+        }
+        readiness.set(Part::Store, state(store.healthy().await));
+        let index = Arc::clone(&models.snapshot().index);
+        readiness.set(Part::Index, state(index.count().await.is_ok()));
+    }
+}
+
+/// Opens the collection of this encoder's embeddings. One that is torn is made anew: all of it can be derived from the store.
+async fn open_collection(collections: &Collections, data: &Path, encoder: &Encoder, store: &Store) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
+    let name = encoder.version().to_owned();
+    let folder = collection_folder(data, &name);
+    if !folder.exists() {
+        store.set_flushed_revision(&name, Revision::default()).await?;
+    }
+    let index = match collections.open(&folder, encoder.width()).await {
+        Err(IndexError::Unusable { folder, detail }) => {
+            tracing::warn!(detail, "the index cannot be read; building it anew from the database");
+            store.set_flushed_revision(&name, Revision::default()).await?;
+            std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+            collections.open(&folder, encoder.width()).await?
+        }
+        opened => opened?,
+    };
+    Ok((name, index))
+}
+
+/// Where a collection lies.
+pub fn collection_folder(data: &Path, name: &str) -> PathBuf {
+    index_folder(data).join(name)
+}
+
+/// Where all collections lie.
+pub fn index_folder(data: &Path) -> PathBuf {
+    data.join("index")
+}
+
+#[cfg(target_os = "linux")]
+fn register_process_metrics(registry: &Registry) -> prometheus::Result<()> {
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn register_process_metrics(_: &Registry) -> prometheus::Result<()> {
+    Ok(())
+}

@@ -1,1 +1,113 @@
-//! Floor 6: the commands.
+//! Floor 6: the commands. Flags in, an exit code out; what goes wrong is one line on stderr that says what to do.
+
+mod config;
+mod demo;
+mod model;
+mod progress;
+mod reindex;
+mod serve;
+mod train;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Overrides, Settings},
+    telemetry::start_logging,
+};
+
+/// A self-hosted recommender that understands text and learns from every click.
+#[derive(Parser)]
+#[command(name = "inkling", version, about, long_about = None, arg_required_else_help = true, after_help = "Start with `inkling demo`: it fetches what it needs, loads an invented shop and answers on 127.0.0.1:8080.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Common {
+    /// Settings in TOML; `inkling config show` prints all of them with their sources
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the database, the index and the learned models [setting paths.data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder of the fetched language models and libraries [setting paths.models]
+    #[arg(long, global = true, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Address and port to listen on [setting http.listen]
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Language model; `inkling model list` names them [setting encoder.model]
+    #[arg(long, global = true, value_name = "NAME")]
+    model: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve recommendations until SIGTERM or Ctrl-C
+    Serve,
+    /// Fetch the model, load the demo catalogue and serve it, with three requests to try
+    Demo {
+        /// Ask in English and Chinese, print what came back, and exit with 0 if all is well, else with 1
+        #[arg(long)]
+        check: bool,
+    },
+    /// Learn from the log now, without a server running, and print the report
+    ///
+    /// While a server runs on the data folder, use `curl -X POST …/admin/train` instead.
+    Train,
+    /// Build the index anew from the database, without a server running
+    ///
+    /// Needed after a change of the model or of [index.lexical]. Texts that were encoded by this model before are not encoded again.
+    Reindex,
+    /// Language models: what there is, and fetching one ahead of time
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Settings: what is in force and where it comes from
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    let Cli { command, common } = Cli::parse();
+    let overrides = Overrides { file: common.config, data: common.data, models: common.models, listen: common.listen, model: common.model };
+    match dispatch(&command, overrides) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &Command, overrides: Overrides) -> anyhow::Result<ExitCode> {
+    if let Command::Config(command) = command {
+        return config::run(command, &overrides);
+    }
+    let overrides = match command {
+        // The demo's data must not end up in a real shop's.
+        Command::Demo { .. } if overrides.data.is_none() => Overrides { data: Some("./data/demo".into()), ..overrides },
+        _ => overrides,
+    };
+    let settings = Settings::load(&overrides)?;
+    start_logging(&settings.log)?;
+    match command {
+        Command::Serve => serve::run(&settings),
+        Command::Demo { check: false } => demo::run(&settings),
+        Command::Demo { check: true } => demo::check(settings),
+        Command::Train => train::run(&settings),
+        Command::Reindex => reindex::run(&settings),
+        Command::Model(command) => model::run(command, &settings),
+        Command::Config(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The async runtime of a command.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

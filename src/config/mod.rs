@@ -1,1 +1,260 @@
-//! Floor 5: the settings of all rooms.
+//! Floor 5: the settings of all rooms. `default.toml` ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
+//!
+//! The only place that reads the environment. Each section's struct lives in the room that it configures.
+
+use std::path::{Path, PathBuf};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    providers::{Env, Format, Serialized, Toml},
+    value::{Dict, Map, Value},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    encoder::EncoderSettings, features::FeatureSettings, http::HttpSettings, index::IndexSettings, ingest::IngestSettings, recommend::RecommendSettings,
+    store::StoreSettings, telemetry::LogSettings, training::TrainingSettings,
+};
+
+/// Every setting with its default and its reason.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// The settings of a process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the rooms say what their sections mean")]
+pub struct Settings {
+    pub paths: Paths,
+    pub log: LogSettings,
+    pub http: HttpSettings,
+    pub store: StoreSettings,
+    pub encoder: EncoderSettings,
+    pub index: IndexSettings,
+    pub features: FeatureSettings,
+    pub ingest: IngestSettings,
+    pub training: TrainingSettings,
+    pub recommend: RecommendSettings,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// Database, index and learned models.
+    pub data: PathBuf,
+    /// Language models and libraries; empty for the place that [`Paths::models_dir`] chooses.
+    pub models: PathBuf,
+}
+
+impl Paths {
+    /// Where language models lie: as set, else `models/` of the checkout that this runs in, else the user's cache folder.
+    pub fn models_dir(&self) -> PathBuf {
+        if !self.models.as_os_str().is_empty() {
+            return self.models.clone();
+        }
+        let checkout = Path::new("models");
+        if checkout.join("all-minilm-l6-v2.toml").is_file() {
+            return checkout.to_owned();
+        }
+        directories::ProjectDirs::from("", "", "inkling").map_or_else(|| checkout.to_owned(), |dirs| dirs.cache_dir().join("models"))
+    }
+}
+
+/// What flags say; absent ones say nothing.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "they are the flags of the command line")]
+pub struct Overrides {
+    pub file: Option<PathBuf>,
+    pub data: Option<PathBuf>,
+    pub models: Option<PathBuf>,
+    pub listen: Option<String>,
+    pub model: Option<String>,
+}
+
+/// Settings that cannot be used; the message names the key and where it stands.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by `--config` cannot be read.
+    #[error("the settings file {0} cannot be read")]
+    NoFile(PathBuf),
+    /// An unknown key, a wrong type.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// One setting as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Dotted, as `http.listen`.
+    pub key: String,
+    /// As TOML would write it; keys are not shown whole.
+    pub value: String,
+    /// Where it comes from.
+    pub source: String,
+}
+
+impl Settings {
+    /// Reads all sources.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let figment = figment(overrides)?;
+        figment.extract().map_err(|error| ConfigError::Invalid(one_line(error)))
+    }
+}
+
+/// Every setting with its source; fails as [`Settings::load`] does.
+pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
+    Settings::load(overrides)?;
+    let figment = figment(overrides)?;
+    let all: Dict = figment.extract().map_err(|error| ConfigError::Invalid(one_line(error)))?;
+    let mut shown = Vec::new();
+    flatten("", &Value::from(all), &mut |key, value| {
+        let source = figment.find_metadata(key).map_or_else(String::new, described);
+        let value = if key.starts_with("http.keys.") { redacted(value) } else { plain(value) };
+        shown.push(Shown { key: key.to_owned(), value, source });
+    });
+    Ok(shown)
+}
+
+fn figment(overrides: &Overrides) -> Result<Figment, ConfigError> {
+    let mut figment = Figment::from(Named { inner: Toml::string(DEFAULTS), name: "default" });
+    if let Some(file) = &overrides.file {
+        if !file.is_file() {
+            return Err(ConfigError::NoFile(file.clone()));
+        }
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    // Other INKLING_ names belong to tests, or to Kubernetes, which makes variables for every service.
+    figment = figment.merge(Env::prefixed("INKLING_").filter(|name| name.as_str().contains("__")).split("__"));
+    let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let flags = [
+        ("paths.data", "--data", overrides.data.as_ref().map(path)),
+        ("paths.models", "--models", overrides.models.as_ref().map(path)),
+        ("http.listen", "--listen", overrides.listen.clone()),
+        ("encoder.model", "--model", overrides.model.clone()),
+    ];
+    for (key, flag, value) in flags {
+        if let Some(value) = value {
+            figment = figment.merge(Named { inner: Serialized::default(key, value), name: flag });
+        }
+    }
+    Ok(figment)
+}
+
+/// A provider under a name that says where its values come from.
+struct Named<P> {
+    inner: P,
+    name: &'static str,
+}
+
+impl<P: Provider> Provider for Named<P> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name)
+    }
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.inner.data()
+    }
+}
+
+fn described(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(source) => source.to_string(),
+        None => metadata.name.clone().into_owned(),
+    }
+}
+
+/// The first fault, with its key and its source.
+fn one_line(error: figment::Error) -> String {
+    let Some(first) = error.clone().into_iter().next() else { return error.to_string() };
+    let mut key = first.path.join(".");
+    let kind = match &first.kind {
+        figment::error::Kind::UnknownField(name, known) => {
+            if !key.is_empty() {
+                key.push('.');
+            }
+            key.push_str(name);
+            format!("there is no such setting; {} there are {}", if first.path.is_empty() { "sections" } else { "in this section" }, known.join(", "))
+        }
+        kind => kind.to_string(),
+    };
+    let source = first.metadata.as_ref().map(|metadata| format!(" (from {})", described(metadata))).unwrap_or_default();
+    if key.is_empty() { format!("{kind}{source}") } else { format!("setting {key}: {kind}{source}") }
+}
+
+fn flatten(prefix: &str, value: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    match value {
+        Value::Dict(_, entries) => {
+            for (name, value) in entries {
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&key, value, visit);
+            }
+        }
+        value => visit(prefix, value),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "?".to_owned())
+}
+
+fn redacted(value: &Value) -> String {
+    match value {
+        Value::Array(_, keys) => format!("({} set)", keys.len()),
+        _ => "(set)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(toml: &str) -> Result<Settings, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inkling.toml");
+        std::fs::write(&file, toml).unwrap();
+        Settings::load(&Overrides { file: Some(file), ..Overrides::default() })
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_a_file_overrides_them() {
+        let settings = with("[http]\nlisten = \"127.0.0.1:9\"\n").unwrap();
+
+        assert_eq!(settings.http.listen, "127.0.0.1:9");
+        assert_eq!(settings.encoder.model, "all-minilm-l6-v2");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_that_names_it() {
+        let error = with("[http]\nlissten = \"x\"\n").unwrap_err().to_string();
+        assert!(error.contains("http.lissten") && error.contains("inkling.toml"), "{error}");
+
+        let error = with("[htp]\n").unwrap_err().to_string();
+        assert!(error.contains("htp"), "{error}");
+
+        let error = with("[http]\nmax_in_flight = \"many\"\n").unwrap_err().to_string();
+        assert!(error.contains("http.max_in_flight"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_and_every_setting_is_shown_with_its_source() {
+        let overrides = Overrides { listen: Some("127.0.0.1:1".into()), ..Overrides::default() };
+
+        let shown = show(&overrides).unwrap();
+
+        let of = |key: &str| shown.iter().find(|one| one.key == key).unwrap();
+        assert_eq!((of("http.listen").value.as_str(), of("http.listen").source.as_str()), ("\"127.0.0.1:1\"", "--listen"));
+        assert_eq!(of("store.readers").source, "default");
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inkling.toml");
+        let hash = crate::http::hash_key("a long random key");
+        std::fs::write(&file, format!("[http.keys]\nadmin = [\"{hash}\"]\n")).unwrap();
+
+        let shown = show(&Overrides { file: Some(file), ..Overrides::default() }).unwrap();
+
+        assert!(shown.iter().all(|one| !one.value.contains(&hash[10..])));
+        assert!(shown.iter().any(|one| one.key == "http.keys.admin" && one.value == "(1 set)"));
+    }
+}

@@ -8,7 +8,7 @@ use super::{Actor, DAY_MS, EventId, FieldError, ItemId, RecommendationId, Sessio
 pub const MAX_TEXT_CHARS: usize = 20_000;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it; API.md's feedback table says what each teaches")]
 pub enum EventType {
@@ -105,16 +105,12 @@ impl EventType {
             _ => None,
         }
     }
-
-    /// Whether a newer event of the same user, item and type replaces the older one (else they add up).
-    pub fn last_counts(self) -> bool {
-        matches!(self, Self::Like | Self::Dislike | Self::Rating | Self::Review | Self::Hide | Self::Solved | Self::Unsolved)
-    }
 }
 
 /// One event: the JSON document of `POST /feedback`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"event_id": "e-1", "type": "click", "user_id": "u42", "session_id": "s9", "item_id": "sku-3", "timestamp": "2026-11-23T12:00:00Z"})))]
 pub struct Event {
     /// The caller's name for the event; with it a retry counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 /// One fault of an input: a JSON pointer (RFC 6901) to the field, and what it should have been.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// JSON pointer from the root of the document, `""` for the document itself.
     pub pointer: String,

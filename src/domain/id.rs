@@ -13,12 +13,13 @@ pub const MAX_ID_BYTES: usize = 256;
 pub struct InvalidId;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $example:literal) => {
         $(#[$doc])*
         ///
         /// 1 to [`MAX_ID_BYTES`] bytes of UTF-8 without control characters, checked at construction; cheap to clone.
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String, description = "1 to 256 bytes of UTF-8 without control characters.", examples($example))]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -64,23 +65,28 @@ macro_rules! id {
 
 id!(
     /// What the shop calls an item: a SKU, a slug, a URL.
-    ItemId
+    ItemId,
+    "sku-3"
 );
 id!(
     /// What the shop calls a user.
-    UserId
+    UserId,
+    "u42"
 );
 id!(
     /// A visit; stands for the user where nobody is logged in.
-    SessionId
+    SessionId,
+    "s9"
 );
 id!(
     /// The caller's name for one event; a retried one counts once.
-    EventId
+    EventId,
+    "e-1"
 );
 id!(
     /// Names one answer of `/recommend`, so that events can say which list they came from.
-    RecommendationId
+    RecommendationId,
+    "01993f6e-8a70-7c22-b6c1-0d6b8f1f7a10"
 );
 
 /// The store's number for an item: given at the first write, never reused, small and dense.

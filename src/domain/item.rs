@@ -22,8 +22,10 @@ pub const MAX_VECTORS: usize = 4;
 pub const MAX_VECTOR_WIDTH: usize = 4_096;
 
 /// An item as the shop describes it: the JSON document of `PUT /items/{item_id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"item_id": "sku-3", "title": "Drizzle jacket", "text": "A light jacket for rainy hikes.", "categories": ["jackets"], "tags": ["new"],
+    "language": "en", "price": 89.0, "available": true, "created_at": "2026-11-01T08:00:00Z", "attributes": {"brand": "Fjell", "waterproof": true}})))]
 pub struct Item {
     /// The shop's id.
     pub item_id: ItemId,
@@ -67,7 +69,7 @@ fn yes() -> bool {
 }
 
 /// The value of one of the shop's own fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "must be a string, a number, true/false, or a list of strings")]
 pub enum AttributeValue {
     /// `true` or `false`.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub const DAY_MS: i64 = 86_400_000;
 
 /// Milliseconds since the Unix epoch, between the years 0000 and 9999 (what RFC 3339 can write).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime, description = "RFC 3339; integer milliseconds since 1970 are accepted too.", examples("2026-11-23T12:00:00Z"))]
 pub struct Timestamp(i64);
 
 /// A number or a text that is no point in time.

@@ -1,1 +1,23 @@
-//! Floor 2: what we know right now.
+//! Floor 2: what we know right now. Item states and events come in through `ingest`, requests read.
+//!
+//! [`Columns`] holds every item's facts, [`Histories`] the recent acts of users, [`Popularity`] what many want;
+//! [`opinions`] reads acts as signed weights. All of it is derived from the store and rebuilt at start.
+
+mod columns;
+mod histories;
+mod popularity;
+mod signals;
+
+pub use columns::{Columns, Table};
+pub use histories::{Histories, History};
+pub use popularity::{Popularity, Ranking};
+pub use signals::{Act, FeatureSettings, Opinion, Preset, opinions};
+
+use crate::domain::{DAY_MS, ItemFacts, Timestamp};
+
+/// 1 for an item that appears now, halved with every half-life of age; 0 without a date.
+pub fn freshness(item: &ItemFacts, now: Timestamp, half_life_days: f32) -> f32 {
+    let Some(created) = item.created_at else { return 0.0 };
+    let age_days = (now.millis() - created.millis()).max(0) as f32 / DAY_MS as f32;
+    (-age_days / half_life_days.max(1e-3)).exp2()
+}

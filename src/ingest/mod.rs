@@ -1,1 +1,285 @@
-//! Floor 3: the write path.
+//! Floor 3, the write path: validate → persist → index → what we know now.
+//!
+//! Events and items come in checked for their types; a call returns when what is valid is on disk. [`Ingest`] is the one
+//! writer of the item columns, histories and counters, [`Indexer`] the one writer of the index.
+
+mod indexer;
+mod metrics;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    domain::{Event, FieldError, Item, ItemId, Revision, SessionId, StoredItem, Timestamp, UserId},
+    features::{Act, Columns, Histories, Popularity},
+    store::{self, Store, StoreError},
+    telemetry::Registry,
+};
+
+pub use indexer::{IndexCollection, Indexer, IngestSettings};
+
+use metrics::Metrics;
+
+/// Rows that are read from the store at a time when memory is filled at start.
+const RECOVERY_PAGE: usize = 5_000;
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventOutcome {
+    /// On disk, counted.
+    Accepted,
+    /// The same event was there already; nothing changed.
+    Duplicate,
+    /// Not stored, and why.
+    Rejected(Vec<FieldError>),
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ItemOutcome {
+    /// New in the catalogue.
+    Created(Arc<Item>),
+    /// Replaced an older state.
+    Updated(Arc<Item>),
+    /// Was exactly so already.
+    Unchanged(Arc<Item>),
+    /// Not stored, and why.
+    Rejected(Vec<FieldError>),
+}
+
+/// What became of a patch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PatchOutcome {
+    /// There is no such item.
+    Missing,
+    /// The item as it is now.
+    Patched(Arc<Item>),
+    /// Nothing changed, and why.
+    Rejected(Vec<FieldError>),
+}
+
+/// Why nothing at all could be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// The queue is full; try again in a moment.
+    #[error("too many writes are waiting; try again in a moment")]
+    Overloaded,
+    /// The database cannot be written.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for IngestError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::Overloaded,
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// What the write path writes to.
+#[derive(Clone)]
+pub struct Rooms {
+    /// The truth.
+    pub store: Store,
+    /// What is known of items.
+    pub columns: Arc<Columns>,
+    /// What users did.
+    pub histories: Arc<Histories>,
+    /// What many want.
+    pub popularity: Arc<Popularity>,
+}
+
+/// The write path; cheap to clone.
+#[derive(Clone)]
+pub struct Ingest(Arc<Inner>);
+
+struct Inner {
+    rooms: Rooms,
+    metrics: Metrics,
+    /// Rows up to this revision are searchable.
+    indexed: AtomicI64,
+    /// Tells the indexer that there is something new.
+    changed: Notify,
+    /// Events accepted since the process started.
+    accepted: watch::Sender<u64>,
+}
+
+impl Ingest {
+    /// Fails when `registry` has the write path's metrics already.
+    pub fn new(rooms: Rooms, registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Metrics::register(registry)?;
+        Ok(Self(Arc::new(Inner { rooms, metrics, indexed: AtomicI64::new(0), changed: Notify::new(), accepted: watch::Sender::new(0) })))
+    }
+
+    /// Fills memory with what the store holds; to be called once, before requests are answered.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        let Rooms { store, columns, popularity, .. } = &self.0.rooms;
+        columns.fix_attribute_types(store.attribute_types().await?);
+        let mut revision = Revision::default();
+        loop {
+            let items = store.items_above(revision, RECOVERY_PAGE).await?;
+            let Some(last) = items.last() else { break };
+            revision = last.revision;
+            columns.apply(&items);
+        }
+        let mut sequence = 0;
+        loop {
+            let events = store.events_after(sequence, RECOVERY_PAGE).await?;
+            let Some(last) = events.last() else { break };
+            sequence = last.sequence;
+            popularity.count(&events.iter().filter_map(|logged| Act::of(logged.sequence, &logged.event)).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
+
+    /// Checks and stores events, one outcome each, in order. When it returns they are on disk and count.
+    pub async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError> {
+        let mut outcomes: Vec<EventOutcome> = Vec::with_capacity(events.len());
+        let mut valid = Vec::with_capacity(events.len());
+        let mut traces = Vec::with_capacity(events.len());
+        for mut event in events {
+            let faults = event.faults(now);
+            if faults.is_empty() {
+                let told = event.timestamp;
+                event.timestamp = told.or(Some(now));
+                traces.push(Trace {
+                    place: outcomes.len(),
+                    act: Act::of(0, &event),
+                    user: event.user_id.clone(),
+                    session: event.session_id.clone(),
+                    kind: event.kind,
+                });
+                event.timestamp = told;
+                valid.push(event);
+                outcomes.push(EventOutcome::Accepted);
+            } else {
+                outcomes.push(EventOutcome::Rejected(faults));
+            }
+        }
+        let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.append_events(valid, now).await? };
+        self.0.learn_of(traces, &stored, &mut outcomes);
+        Ok(outcomes)
+    }
+
+    /// Checks and stores items, one outcome each, in order.
+    pub async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError> {
+        let faults: Vec<Vec<FieldError>> = items.iter().map(Item::faults).collect();
+        let valid: Vec<Item> = items.into_iter().zip(&faults).filter(|(_, faults)| faults.is_empty()).map(|(item, _)| item).collect();
+        let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.put_items(valid).await? };
+        let mut changed = Vec::with_capacity(stored.len());
+        let mut stored = stored.into_iter();
+        let outcome = |faults: Vec<FieldError>| {
+            if !faults.is_empty() {
+                return ItemOutcome::Rejected(faults);
+            }
+            match stored.next().expect("the store answers for every item that it was given") {
+                store::ItemOutcome::Created(item) => ItemOutcome::Created(note(&mut changed, item)),
+                store::ItemOutcome::Updated(item) => ItemOutcome::Updated(note(&mut changed, item)),
+                store::ItemOutcome::Unchanged(item) => ItemOutcome::Unchanged(item.item),
+                store::ItemOutcome::Rejected(fault) => ItemOutcome::Rejected(vec![fault]),
+            }
+        };
+        let outcomes = faults.into_iter().map(outcome).collect();
+        self.0.show(&changed);
+        Ok(outcomes)
+    }
+
+    /// Merges `patch` (RFC 7396) into the item.
+    pub async fn patch_item(&self, id: &ItemId, patch: serde_json::Value) -> Result<PatchOutcome, IngestError> {
+        Ok(match self.0.rooms.store.patch_item(id, patch).await? {
+            store::PatchOutcome::Missing => PatchOutcome::Missing,
+            store::PatchOutcome::Rejected(faults) => PatchOutcome::Rejected(faults),
+            store::PatchOutcome::Unchanged(item) => PatchOutcome::Patched(item.item),
+            store::PatchOutcome::Updated(item) => {
+                self.0.show(std::slice::from_ref(&item));
+                PatchOutcome::Patched(item.item)
+            }
+        })
+    }
+
+    /// Takes the item out of the catalogue; false where there was none.
+    pub async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError> {
+        let deleted = self.0.rooms.store.delete_item(id).await?;
+        self.0.show(deleted.as_slice());
+        Ok(deleted.is_some())
+    }
+
+    /// Rows that are stored but not yet searchable.
+    pub async fn pending(&self) -> Result<u64, IngestError> {
+        Ok(self.0.rooms.store.pending_items(self.0.indexed()).await?)
+    }
+
+    /// Counts accepted events; its receivers are told of each change.
+    pub fn accepted(&self) -> watch::Receiver<u64> {
+        self.0.accepted.subscribe()
+    }
+}
+
+/// What is to be known of an event once it is stored.
+struct Trace {
+    place: usize,
+    act: Option<Act>,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    kind: crate::domain::EventType,
+}
+
+fn note(changed: &mut Vec<StoredItem>, item: StoredItem) -> Arc<Item> {
+    let document = Arc::clone(&item.item);
+    changed.push(item);
+    document
+}
+
+impl Inner {
+    fn indexed(&self) -> Revision {
+        Revision(self.indexed.load(Ordering::Acquire))
+    }
+
+    /// Lets requests see what was stored, and the indexer start on it.
+    fn show(&self, changed: &[StoredItem]) {
+        if !changed.is_empty() {
+            self.rooms.columns.apply(changed);
+            self.metrics.item_writes.inc_by(changed.len() as u64);
+            self.changed.notify_one();
+        }
+    }
+
+    fn learn_of(&self, traces: Vec<Trace>, stored: &[store::EventOutcome], outcomes: &mut [EventOutcome]) {
+        let mut acts = Vec::with_capacity(traces.len());
+        for (trace, outcome) in traces.into_iter().zip(stored) {
+            match outcome {
+                store::EventOutcome::Accepted(sequence) => {
+                    self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
+                    acts.extend(trace.act.map(|act| Act { sequence: *sequence, ..act }));
+                    if let Some(user) = trace.user {
+                        self.rooms.histories.forget(&crate::domain::Actor::User(user));
+                    }
+                    if let Some(session) = trace.session {
+                        self.rooms.histories.forget(&crate::domain::Actor::Session(session));
+                    }
+                }
+                store::EventOutcome::Duplicate => {
+                    self.metrics.duplicates.inc();
+                    outcomes[trace.place] = EventOutcome::Duplicate;
+                }
+                store::EventOutcome::Reused => {
+                    let fault = FieldError::new("/event_id", "event_id reused: it was given to an event with other content");
+                    outcomes[trace.place] = EventOutcome::Rejected(vec![fault]);
+                }
+            }
+        }
+        let rejected = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Rejected(_))).count();
+        self.metrics.rejected.inc_by(rejected as u64);
+        let accepted = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Accepted)).count() as u64;
+        self.rooms.popularity.count(&acts);
+        if accepted > 0 {
+            self.accepted.send_modify(|total| *total += accepted);
+        }
+    }
+}

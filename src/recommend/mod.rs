@@ -1,1 +1,325 @@
-//! Floor 3: the read path.
+//! Floor 3, the read path: a checked request in, a list of items with reasons out. It never writes to what it reads.
+//!
+//! understand → retrieve → rank → arrange → explain → expose
+
+mod arrange;
+mod cursor;
+mod eligible;
+mod explain;
+mod metrics;
+mod rank;
+mod request;
+mod retrieve;
+mod settings;
+mod snapshot;
+mod taste;
+mod understand;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    domain::{AttributeType, Exposure, Feature, ItemId, ItemKey, RecommendationId},
+    encoder::clean,
+    features::{Columns, Histories, Popularity, Preset, freshness},
+    index::Lexicon,
+    store::Store,
+    telemetry::{Compute, Registry},
+};
+
+pub use cursor::{Cursor, InvalidCursor};
+pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem};
+pub use settings::{RecommendSettings, Weights};
+pub use snapshot::{Collaborative, ModelSet, Models};
+
+use arrange::Place;
+use cursor::MAX_SHOWN;
+use metrics::Metrics;
+use rank::{Candidate, Scale};
+use retrieve::Retrieved;
+
+/// History items named as reasons.
+const MAX_BECAUSE: usize = 3;
+
+/// What the read path reads.
+pub struct Rooms {
+    /// The models of the moment.
+    pub models: Models,
+    /// What is known of items.
+    pub columns: Arc<Columns>,
+    /// What users did.
+    pub histories: Arc<Histories>,
+    /// What many want.
+    pub popularity: Arc<Popularity>,
+    /// Histories that are not in memory, texts of items, and where exposures go.
+    pub store: Store,
+    /// How texts become terms.
+    pub lexicon: Arc<Lexicon>,
+    /// Threads for what takes longer than a moment.
+    pub compute: Compute,
+}
+
+/// The read path; cheap to clone.
+#[derive(Clone)]
+pub struct Recommender(Arc<Inner>);
+
+struct Inner {
+    models: Models,
+    columns: Arc<Columns>,
+    histories: Arc<Histories>,
+    popularity: Arc<Popularity>,
+    store: Store,
+    lexicon: Arc<Lexicon>,
+    compute: Compute,
+    settings: RecommendSettings,
+    preset: Preset,
+    history_events: usize,
+    freshness_half_life_days: f32,
+    metrics: Metrics,
+}
+
+/// Why there is no answer at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecommendError {
+    /// The cursor belongs to another request.
+    #[error("\"after\" belongs to another request")]
+    ForeignCursor,
+}
+
+impl Recommender {
+    /// Fails when `registry` has the read path's metrics already.
+    pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
+        let Rooms { models, columns, histories, popularity, store, lexicon, compute } = rooms;
+        let metrics = Metrics::register(registry)?;
+        Ok(Self(Arc::new(Inner {
+            models,
+            columns,
+            histories,
+            popularity,
+            store,
+            lexicon,
+            compute,
+            settings,
+            preset: features.preset,
+            history_events: features.history_events,
+            freshness_half_life_days: features.freshness_half_life_days,
+            metrics,
+        })))
+    }
+
+    /// Answers a request. Parts that fail are named in the answer.
+    pub async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
+        self.0.recommend(request).await
+    }
+
+    /// The type the catalogue has fixed for an attribute name, for filters.
+    pub fn attribute_type(&self, name: &str) -> Option<AttributeType> {
+        self.0.columns.attribute_type(name)
+    }
+}
+
+impl Inner {
+    async fn recommend(self: &Arc<Self>, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
+        let fingerprint = fingerprint(&request);
+        if request.after.as_ref().is_some_and(|cursor| cursor.fingerprint != fingerprint) {
+            return Err(RecommendError::ForeignCursor);
+        }
+        let models = self.models.snapshot();
+        let cleaned = request.text.as_deref().map(clean).filter(|text| !text.is_empty());
+        let language = cleaned.as_deref().and_then(understand::language);
+        let context: Vec<ItemKey> = {
+            let table = self.columns.read();
+            request.items.iter().filter_map(|id| table.key_of(id)).collect()
+        };
+
+        let mut retrieved = self.retrieve(&request, cleaned.as_deref(), &context, &models).await;
+
+        let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
+        let active = active(&retrieved);
+        let candidates = self.candidates(&mut retrieved, &request);
+        let (ranked, scales) = rank::rank(candidates, &self.settings.weights, active, &request.boosts);
+        ranking.observe_duration();
+
+        let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
+        let needed = shown.len() + request.limit + 1; // one more tells whether there is a next page
+        let mut degraded = std::mem::take(&mut retrieved.degraded);
+        let mut embeddings = FxHashMap::default();
+        if request.diversity > 0.0 {
+            match models.index.embeddings(&arrange::diversity_pool(&ranked, needed)).await {
+                Ok(found) => embeddings.extend(found),
+                Err(error) => {
+                    tracing::warn!(%error, "diversity skipped");
+                    degraded.push(Part::Index);
+                }
+            }
+        }
+        let places = arrange::diversify(ranked, request.diversity, &embeddings, needed);
+        let mut page: Vec<Place> = places.into_iter().filter(|place| !shown.contains(&place.ranked.candidate.key)).take(request.limit + 1).collect();
+        let more = page.len() > request.limit;
+        page.truncate(request.limit);
+
+        let next = (more && shown.len() + page.len() <= MAX_SHOWN).then(|| Cursor {
+            fingerprint,
+            as_of: retrieved.as_of,
+            shown: shown.iter().copied().chain(page.iter().map(|place| place.ranked.candidate.key)).collect(),
+        });
+        let texts = self.texts(&page, &request, &mut degraded).await;
+        let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
+        self.expose(&recommendation_id, &request, &page);
+        let reasons = Reasoning { cleaned: cleaned.as_deref(), language, retrieved: &retrieved, scales: &scales, models: &models };
+        let items = page
+            .into_iter()
+            .zip(texts)
+            .zip(shown.len() + 1..)
+            .map(|((place, text), position)| RecommendedItem {
+                explanation: request.explain.then(|| self.explain(&place, text.as_deref(), &reasons)),
+                facts: place.ranked.candidate.facts,
+                text: text.filter(|_| request.with_texts),
+                position,
+                score: place.ranked.score.get(),
+                sources: place.ranked.candidate.sources,
+                arranged: place.arranged,
+            })
+            .collect();
+        degraded.sort_unstable();
+        degraded.dedup();
+        for part in &degraded {
+            self.metrics.degraded.with_label_values(&[part.name()]).inc();
+        }
+        let intent = request.text.is_some().then(|| Intent { language, truncated: retrieved.truncated, clean_text: cleaned.unwrap_or_default() });
+        Ok(Recommendation { recommendation_id, intent, items, next, degraded })
+    }
+
+    /// The union of what the sources found, every candidate with all its features.
+    fn candidates(&self, retrieved: &mut Retrieved, request: &RecommendationRequest) -> Vec<Candidate> {
+        let table = self.columns.read();
+        let sources = std::mem::take(&mut retrieved.sources);
+        let candidate = |(key, mut sources): (ItemKey, Vec<_>)| {
+            let facts = Arc::clone(retrieved.eligible.admit(&table, key, request.now)?);
+            sources.sort_unstable();
+            let known = |scores: &FxHashMap<ItemKey, f32>, absent: f32| scores.get(&key).copied().unwrap_or(absent);
+            let features = Feature::ALL.map(|feature| match feature {
+                Feature::Semantic => known(&retrieved.semantic, f32::NAN),
+                Feature::Lexical => known(&retrieved.lexical, 0.0),
+                Feature::Collaborative => known(&retrieved.collaborative, 0.0),
+                Feature::Similar => known(&retrieved.similar, f32::NAN),
+                Feature::Popularity => retrieved.popularity.of(key),
+                Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
+            });
+            Some(Candidate { key, facts, sources, features })
+        };
+        let mut candidates: Vec<Candidate> = sources.into_iter().filter_map(candidate).collect();
+        candidates.sort_unstable_by_key(|candidate| candidate.key); // sums of floats must not depend on a map's order
+        candidates
+    }
+
+    /// The texts of the page's items, where the answer or its explanation needs them: one query.
+    async fn texts(&self, page: &[Place], request: &RecommendationRequest, degraded: &mut Vec<Part>) -> Vec<Option<String>> {
+        let explains_words = request.explain && request.text.is_some();
+        if page.is_empty() || !(request.with_texts || explains_words) {
+            return vec![None; page.len()];
+        }
+        let keys: Vec<ItemKey> = page.iter().map(|place| place.ranked.candidate.key).collect();
+        match self.store.items_by_key(&keys).await {
+            Ok(items) => {
+                let mut texts: FxHashMap<ItemKey, String> = items.into_iter().filter_map(|stored| Some((stored.key, stored.item.text.clone()?))).collect();
+                keys.iter().map(|key| texts.remove(key)).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "texts of the page skipped");
+                degraded.push(Part::Store);
+                vec![None; page.len()]
+            }
+        }
+    }
+
+    fn explain(&self, place: &Place, text: Option<&str>, reasoning: &Reasoning<'_>) -> Explanation {
+        let candidate = &place.ranked.candidate;
+        let table = self.columns.read();
+        let slope = reasoning.scales[Feature::Collaborative as usize].slope;
+        let mut because: Vec<(ItemKey, f32)> = match &reasoning.models.collaborative {
+            Some(collaborative) if slope > 0.0 => collaborative.weights.contributions(&reasoning.retrieved.folded, candidate.key),
+            _ => Vec::new(),
+        };
+        because.retain(|(_, share)| *share > 0.0);
+        because.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        because.truncate(MAX_BECAUSE);
+        let because_title =
+            because.first().and_then(|(key, _)| table.facts(*key)).map(|facts| facts.title.clone().unwrap_or_else(|| facts.item_id.to_string()));
+        let because: Vec<(ItemId, f32)> = because.into_iter().filter_map(|(key, share)| Some((table.facts(key)?.item_id.clone(), share * slope))).collect();
+        let matched = match reasoning.cleaned {
+            Some(query) => {
+                let words = format!("{}\n{}", candidate.facts.title.as_deref().unwrap_or(""), clean(text.unwrap_or("")));
+                self.lexicon.matched(query, &words)
+            }
+            None => Vec::new(),
+        };
+        explain::explain(explain::Reasons {
+            parts: place.ranked.parts,
+            boost: place.ranked.boost,
+            because,
+            because_title,
+            matched,
+            language: reasoning.language,
+        })
+    }
+
+    /// Hands what was shown to the store's log; never delays the answer.
+    fn expose(&self, recommendation_id: &RecommendationId, request: &RecommendationRequest, page: &[Place]) {
+        for source in page.iter().flat_map(|place| &place.ranked.candidate.sources) {
+            self.metrics.shown.with_label_values(&[source.name()]).inc();
+        }
+        self.store.record_exposure(Exposure {
+            recommendation_id: recommendation_id.clone(),
+            at: request.now,
+            user_id: request.user_id.clone(),
+            session_id: request.session_id.clone(),
+            scenario: request.scenario.clone(),
+            items: page.iter().map(|place| (place.ranked.candidate.facts.item_id.clone(), place.ranked.candidate.features.map(known_or_zero))).collect(),
+        });
+    }
+
+    /// Runs a stage and records how long it took.
+    async fn timed<T>(&self, stage: &str, work: impl Future<Output = T>) -> T {
+        let timer = self.metrics.stages.with_label_values(&[stage]).start_timer();
+        let value = work.await;
+        timer.observe_duration();
+        value
+    }
+}
+
+/// What explanations of one page share.
+struct Reasoning<'a> {
+    cleaned: Option<&'a str>,
+    language: Option<&'static str>,
+    retrieved: &'a Retrieved,
+    scales: &'a [Scale; Feature::ALL.len()],
+    models: &'a ModelSet,
+}
+
+/// The log has no NaN: an unknown feature is 0 there.
+fn known_or_zero(value: f32) -> f32 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+/// Which features the request gave something to go by; the others must not turn noise into score.
+fn active(retrieved: &Retrieved) -> [bool; Feature::ALL.len()] {
+    Feature::ALL.map(|feature| match feature {
+        Feature::Semantic => !retrieved.semantic.is_empty(),
+        Feature::Lexical => !retrieved.lexical.is_empty(),
+        Feature::Collaborative => !retrieved.collaborative.is_empty(),
+        Feature::Similar => !retrieved.similar.is_empty(),
+        Feature::Popularity | Feature::Freshness => true,
+    })
+}
+
+/// Names everything in the request that decides the list, except the page.
+fn fingerprint(request: &RecommendationRequest) -> u64 {
+    let RecommendationRequest { user_id, session_id, text, items, scenario, filter, exclude_items, exclude_seen, boosts, diversity, .. } = request;
+    let all = format!("{user_id:?}{session_id:?}{text:?}{items:?}{scenario:?}{filter:?}{exclude_items:?}{exclude_seen:?}{boosts:?}{diversity:?}");
+    let digest = Sha256::digest(all.as_bytes());
+    u64::from_le_bytes(*digest.first_chunk().expect("a SHA-256 has 32 bytes"))
+}

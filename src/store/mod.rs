@@ -1,1 +1,176 @@
-//! Floor 2: the durable truth.
+//! Floor 2: the durable truth: items, events, exposures, and what is costly to derive from them. SQLite through sqlx.
+//!
+//! Writes go through one bounded queue to one task that makes many callers' writes durable with one fsync (`writer`);
+//! an answer comes after it. Reads have connections of their own and see the last commit.
+//! All that is derived elsewhere follows [`Revision`](crate::domain::Revision)s (items) and sequences (events), which only grow.
+
+mod batch;
+mod catalogue;
+mod connect;
+mod derived;
+mod error;
+mod event_log;
+mod exposure_log;
+mod hash;
+mod merge;
+mod metrics;
+mod settings;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sqlx::{SqlitePool, sqlite::SqliteRow};
+use tokio::sync::{Semaphore, mpsc};
+
+use self::{
+    batch::{Call, Ledger, Write},
+    connect::FolderLock,
+    metrics::Metrics,
+    writer::{Message, Writer},
+};
+use crate::{domain::Exposure, telemetry::Registry};
+
+pub use self::{
+    catalogue::{ItemCounts, ItemOutcome, PatchOutcome},
+    error::StoreError,
+    event_log::EventOutcome,
+    hash::ContentHash,
+    settings::StoreSettings,
+};
+
+/// How long a new process waits for an old one that is still draining.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The store of one catalogue, cheap to clone. When the last clone is gone, what is queued is still written.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    catalogue_id: String,
+    messages: mpsc::UnboundedSender<Message>,
+    /// Bounds `messages` by entries, so that bulk calls count for what they are.
+    places: Arc<Semaphore>,
+    queue: u32,
+    exposures: mpsc::Sender<Exposure>,
+    readers: SqlitePool,
+    metrics: Arc<Metrics>,
+}
+
+impl Store {
+    /// Opens the database of a folder, made if needed, and brings it up to date.
+    ///
+    /// Fails with [`StoreError::Newer`] on a database of a newer program, with [`StoreError::InUse`] while another process
+    /// has the folder, and when `registry` has a store's metrics already.
+    pub async fn open(folder: &Path, settings: &StoreSettings, registry: &Registry) -> Result<Self, StoreError> {
+        let metrics = Arc::new(Metrics::register(registry)?);
+        let lock = FolderLock::acquire(folder, LOCK_PATIENCE).await?;
+        let mut connection = connect::writer(folder, settings).await?;
+        connect::migrate(&mut connection).await?;
+        let catalogue_id = connect::catalogue_id(&mut connection).await?;
+        let ledger = Ledger::load(&mut connection).await?;
+        let readers = connect::readers(folder, settings).await?;
+
+        let queue = settings.queue.max(1);
+        let (messages, received) = mpsc::unbounded_channel();
+        let (exposures, shown) = mpsc::channel(settings.exposure_queue.max(1) as usize);
+        let writer = Writer {
+            folder: folder.to_owned(),
+            settings: settings.clone(),
+            connection: Some(connection),
+            ledger: Some(ledger),
+            messages: received,
+            exposures: shown,
+            shown: Vec::new(),
+            due: None,
+            metrics: Arc::clone(&metrics),
+            lock,
+        };
+        tokio::spawn(writer.run());
+        let places = Arc::new(Semaphore::new(queue as usize));
+        Ok(Self { shared: Arc::new(Shared { catalogue_id, messages, places, queue, exposures, readers, metrics }) })
+    }
+
+    /// The database's name for itself: artefacts of another one do not fit, because its keys mean other items.
+    pub fn catalogue_id(&self) -> &str {
+        &self.shared.catalogue_id
+    }
+
+    /// Whether the database answers.
+    pub async fn healthy(&self) -> bool {
+        !self.shared.messages.is_closed() && sqlx::query("SELECT 1 FROM meta").fetch_optional(self.readers()).await.is_ok()
+    }
+
+    /// Writes what is queued, closes the database and returns when that is done; afterwards all calls are [`StoreError::Closed`].
+    pub async fn close(&self) {
+        // Readers first: the log can be moved into the database file only when nobody reads.
+        self.shared.readers.close().await;
+        drop(self.shared.messages.send(Message::Close));
+        self.shared.exposures.closed().await; // the writer drops the other end when it ends
+    }
+
+    /// Queues a write of so many entries and waits for its outcome.
+    async fn write<I, O: Default>(&self, entries: usize, input: I, write: impl FnOnce(Call<I, O>) -> Write) -> Result<O, StoreError> {
+        // A call that is larger than the queue takes all of it.
+        let places = u32::try_from(entries).unwrap_or(u32::MAX).min(self.shared.queue);
+        let place = Arc::clone(&self.shared.places).try_acquire_many_owned(places).map_err(|_| {
+            self.metrics().overloads.inc();
+            StoreError::Overloaded
+        })?;
+        let (call, answer) = Call::new(input, place);
+        self.metrics().queue_entries.add(entries as i64);
+        if self.shared.messages.send(Message::Write(write(call))).is_err() {
+            self.metrics().queue_entries.sub(entries as i64);
+            return Err(StoreError::Closed);
+        }
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        &self.shared.readers
+    }
+
+    fn exposures(&self) -> &mpsc::Sender<Exposure> {
+        &self.shared.exposures
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+}
+
+/// A limit as SQL takes it.
+fn row_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Entries that are handled before other tasks get a turn: documents take about 10 µs each.
+const TURN: usize = 64;
+
+/// Makes an entry of each value. Thousands of them must not hold up the runtime's thread.
+async fn in_turns<T, U>(values: Vec<T>, make: impl Fn(T) -> U) -> Vec<U> {
+    let mut made = Vec::with_capacity(values.len());
+    for value in values {
+        if made.len() % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        made.push(make(value));
+    }
+    made
+}
+
+/// Rows as values, in turns.
+async fn decode_rows<T>(rows: &[SqliteRow], decode: impl Fn(&SqliteRow) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows {
+        if values.len() % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        values.push(decode(row)?);
+    }
+    Ok(values)
+}

@@ -1,0 +1,57 @@
+//! The seams between rooms that must not meet, filled with the real things.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prometheus::{IntGaugeVec, Opts};
+
+use crate::{
+    domain::{Item, ItemId},
+    http::{Catalogue, CatalogueError, Counts},
+    recommend::{Collaborative, Models},
+    store::{Store, StoreError},
+    telemetry::Registry,
+    training::Publish,
+};
+
+/// The doors read the catalogue from the store.
+pub(super) struct StoreCatalogue(pub(super) Store);
+
+fn unreadable(error: StoreError) -> CatalogueError {
+    match error {
+        StoreError::Overloaded => CatalogueError::Overloaded,
+        error => CatalogueError::Unavailable(error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Catalogue for StoreCatalogue {
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, CatalogueError> {
+        Ok(self.0.item(id).await.map_err(unreadable)?.map(|stored| stored.item))
+    }
+
+    async fn page(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Arc<Item>>, CatalogueError> {
+        let page = self.0.items_page(after, limit).await.map_err(unreadable)?;
+        Ok(page.into_iter().map(|stored| stored.item).collect())
+    }
+
+    async fn counts(&self) -> Result<Counts, CatalogueError> {
+        let items = self.0.item_counts().await.map_err(unreadable)?;
+        let events = self.0.event_count().await.map_err(unreadable)?;
+        Ok(Counts { items: items.live, events })
+    }
+}
+
+/// Training publishes into the snapshot that requests read; a gauge tells which version that is.
+pub(super) fn publisher(models: Models, registry: &Registry) -> prometheus::Result<Publish> {
+    let version_info = IntGaugeVec::new(Opts::new("inkling_collaborative_info", "the version of the item-item weights in use"), &["version"])?;
+    registry.register(Box::new(version_info.clone()))?;
+    if let Some(collaborative) = &models.snapshot().collaborative {
+        version_info.with_label_values(&[&collaborative.version]).set(1);
+    }
+    Ok(Arc::new(move |version, weights| {
+        version_info.reset(); // one series: old versions must not pile up
+        version_info.with_label_values(&[&version]).set(1);
+        models.publish_collaborative(&Collaborative { version, weights });
+    }))
+}

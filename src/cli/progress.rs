@@ -1,0 +1,41 @@
+//! Progress of long work on stderr: bars for people, nothing for pipes (indicatif hides them there), a line when a step is done.
+
+use std::collections::HashMap;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    config::Settings,
+    encoder::{PreparedModel, Progress, Step, prepare},
+};
+
+/// Prepares the model of the settings, showing what takes its time.
+pub(super) fn prepared_model(settings: &Settings) -> anyhow::Result<PreparedModel> {
+    let mut bars: HashMap<(String, String), ProgressBar> = HashMap::new();
+    let model = prepare(&settings.paths.models_dir(), &settings.encoder.model, &mut |progress| show(&mut bars, &progress))?;
+    Ok(model)
+}
+
+fn show(bars: &mut HashMap<(String, String), ProgressBar>, progress: &Progress) {
+    let verb = match progress.step {
+        Step::Fetch => "fetching",
+        Step::Unpack => "unpacking",
+        Step::Export => "exporting to ONNX",
+    };
+    let bar = bars.entry((verb.to_owned(), progress.name.clone())).or_insert_with(|| {
+        eprintln!("{verb} {}", progress.name);
+        let style = ProgressStyle::with_template("  {bar:30} {bytes}/{total_bytes} {bytes_per_sec}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(progress.total).with_style(style)
+    });
+    bar.set_length(progress.total.max(progress.done));
+    bar.set_position(progress.done);
+    if progress.done >= progress.total {
+        bar.finish_and_clear();
+    }
+}
+
+/// A bar over items; `total` may be an estimate.
+pub(super) fn items(total: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {msg} {bar:30} {pos}/{len} {per_sec} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style).with_message(what)
+}

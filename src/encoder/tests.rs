@@ -1,0 +1,323 @@
+//! The encoder on its real parts: ONNX Runtime and the model, fetched into `models/` of the checkout once.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    task::Poll,
+    time::Duration,
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use rayon::prelude::*;
+
+use super::{reference::Reference, *};
+
+static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| prepare(&models_dir(), "all-minilm-l6-v2", &mut |_| {}).unwrap());
+
+fn models_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
+fn settings() -> EncoderSettings {
+    EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions: 1, threads: 2, queue: 256, batch_tokens: 256, cache_mb: 0 }
+}
+
+fn start(settings: &EncoderSettings) -> Encoder {
+    Encoder::start(&MODEL, settings, &Registry::new()).unwrap()
+}
+
+/// `count` words that depend on `seed`, some rare, some not Latin.
+fn words(seed: usize, count: usize) -> String {
+    const WORDS: [&str; 24] = [
+        "wireless",
+        "headphones",
+        "for",
+        "running",
+        "in",
+        "the",
+        "rain",
+        "quiet",
+        "keyboard",
+        "returns",
+        "a",
+        "refund",
+        "thriller",
+        "about",
+        "memory",
+        "loss",
+        "$19.99",
+        "electroencephalography",
+        "naïve",
+        "降噪",
+        "C++",
+        "2026",
+        "what",
+        "?",
+    ];
+    (0..count).map(|i| WORDS[(seed * 7 + i * i * 5 + i * (seed % 11 + 1)) % WORDS.len()]).collect::<Vec<_>>().join(" ")
+}
+
+/// 120 texts of 1 to 256 tokens: most short, as people type, a few long.
+fn texts() -> Vec<String> {
+    let short = (0..104).map(|i| words(i, 1 + i % 16));
+    let long = [20, 25, 30, 40, 50, 60, 70, 80, 90, 100, 120, 140, 160, 180, 200, 400].into_iter().enumerate();
+    short.chain(long.map(|(i, count)| words(i, count))).collect()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn the_exported_model_agrees_with_an_independent_float64_forward_pass() {
+    let reference = Reference::read(MODEL.onnx.parent().unwrap());
+    let tokens = Tokens::load(&MODEL.tokenizer, 256).unwrap();
+    let mut forward = Forward::load(&MODEL, 2).unwrap();
+    let rows: Vec<Vec<u32>> = texts().iter().map(|text| tokens.windows(text, 1).unwrap().rows.remove(0)).collect();
+    let lengths: Vec<usize> = rows.iter().map(|row| row.len() - 2).collect();
+    assert!(rows.len() >= 100 && lengths.contains(&1) && lengths.contains(&254), "{lengths:?}");
+
+    let expected: Vec<Vec<f64>> = rows.par_iter().map(|row| reference.embed(row)).collect();
+    // In batches, so that padding is checked as well.
+    let found: Vec<Vec<f32>> = rows.chunks(5).flat_map(|rows| forward.run(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()).collect();
+
+    let differences = expected.iter().zip(&found).map(|(expected, found)| {
+        assert_eq!(expected.len(), found.len());
+        expected.iter().zip(found).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max)
+    });
+    let most = differences.fold(0.0, f64::max);
+    println!("largest difference of {} texts: {most:.1e}", rows.len());
+    assert!(most <= 1e-5, "{most}");
+}
+
+#[tokio::test]
+async fn a_text_has_the_same_embedding_alone_and_in_any_company() {
+    let encoder = start(&settings());
+    let texts = texts();
+    let mut alone = Vec::new();
+    for text in &texts {
+        alone.push(encoder.encode(text).await.unwrap().embedding);
+    }
+
+    for stride in [1, 7, 77] {
+        let order: Vec<usize> = (0..texts.len()).map(|i| (i * stride) % texts.len()).collect();
+        let together = futures::future::join_all(order.iter().map(|i| encoder.encode(&texts[*i]))).await;
+        for (i, encoded) in order.into_iter().zip(together) {
+            let difference = largest_difference(&alone[i], &encoded.unwrap().embedding);
+            assert!(difference <= 1e-5, "text {i}: {difference}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn texts_that_mean_alike_lie_closer_than_others() {
+    let encoder = start(&settings());
+    let near = |a: &'static str, b: &'static str| {
+        let encoder = encoder.clone();
+        async move { encoder.encode(a).await.unwrap().embedding.cosine(&encoder.encode(b).await.unwrap().embedding) }
+    };
+
+    let alike = near("how do I get my money back", "refund policy").await;
+    let unlike = near("how do I get my money back", "a film about the sea").await;
+
+    assert!(alike > unlike + 0.2, "{alike} {unlike}");
+}
+
+#[tokio::test]
+async fn bulk_keeps_the_order_says_none_for_nothing_and_reads_long_texts_in_windows() {
+    let encoder = start(&settings());
+    let long = format!("{} {}", words(1, 300), "the history of chocolate and cocoa beans in Mexico ".repeat(40));
+    let texts = vec!["red shoes".to_owned(), "  ".to_owned(), long.clone(), "\u{200b}".to_owned(), "blue shoes".to_owned()];
+
+    let embeddings = encoder.encode_bulk(texts).await.unwrap();
+
+    assert_eq!(embeddings.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false, true]);
+    let red = encoder.encode("red shoes").await.unwrap();
+    assert!(largest_difference(embeddings[0].as_ref().unwrap(), &red.embedding) <= 1e-5);
+    assert!(!red.truncated);
+    let start = encoder.encode(&long).await.unwrap();
+    assert!(start.truncated);
+    let chocolate = encoder.encode("chocolate").await.unwrap().embedding;
+    let whole = embeddings[2].as_ref().unwrap().cosine(&chocolate);
+    assert!(whole > start.embedding.cosine(&chocolate) + 0.1, "the end of the text counts: {whole}");
+}
+
+#[tokio::test]
+async fn more_texts_than_may_wait_are_refused_and_abandoned_ones_cost_nothing() {
+    let registry = Registry::new();
+    let encoder = Encoder::start(&MODEL, &EncoderSettings { queue: 4, threads: 1, ..settings() }, &registry).unwrap();
+    // Something to do for a while, so that a queue forms behind it.
+    let busy = tokio::spawn({
+        let encoder = encoder.clone();
+        async move { encoder.encode(&words(3, 400)).await }
+    });
+    while encoder.running.shared.metrics.cache_misses.get() < 1 || encoder.running.shared.queue.waiting().0 > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let texts: Vec<String> = (0..12).map(|i| words(i, 3)).collect();
+    let mut waiting: Vec<_> = texts.iter().map(|text| Box::pin(encoder.encode(text))).collect();
+    let mut refused = 0;
+    for future in &mut waiting {
+        refused += usize::from(matches!(futures::poll!(future.as_mut()), Poll::Ready(Err(EncodeError::Overloaded))));
+    }
+    drop(waiting);
+    busy.await.unwrap().unwrap();
+    encoder.encode("someone who waits").await.unwrap();
+
+    assert_eq!(refused, 8);
+    let metrics = &encoder.running.shared.metrics;
+    assert_eq!((metrics.refused.get(), metrics.abandoned.get()), (8, 4));
+    assert_eq!(metrics.batch_texts.get_sample_sum() as u64, 2, "only the two that someone waited for went through the model");
+}
+
+#[tokio::test]
+async fn equal_texts_are_computed_once_and_known_ones_not_at_all() {
+    let encoder = start(&EncoderSettings { cache_mb: 1, ..settings() });
+    let metrics = &encoder.running.shared.metrics;
+
+    let first = futures::future::join_all((0..20).map(|_| encoder.encode("the same text"))).await;
+    let passed = metrics.batch_texts.get_sample_sum();
+    let again = encoder.encode("the same text").await.unwrap();
+
+    assert!(first.iter().all(|encoded| *encoded.as_ref().unwrap() == again));
+    assert!(passed <= 2.0, "{passed}: at most the first, and the others together");
+    assert_eq!(metrics.batch_texts.get_sample_sum().to_bits(), passed.to_bits());
+    assert!(metrics.cache_hits.get() >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_answered_while_bulk_work_goes_on() {
+    let encoder = start(&settings());
+    let bulk = tokio::spawn({
+        let encoder = encoder.clone();
+        async move { encoder.encode_bulk((0..400).map(|i| words(i, 20)).collect()).await }
+    });
+    while encoder.running.shared.metrics.batch_texts.get_sample_count() < 3 {
+        tokio::task::yield_now().await;
+    }
+
+    encoder.encode("quick question").await.unwrap();
+
+    assert!(!bulk.is_finished());
+    assert_eq!(bulk.await.unwrap().unwrap().len(), 400);
+}
+
+#[tokio::test]
+async fn dropping_the_last_encoder_ends_its_threads() {
+    let encoder = start(&settings());
+    let shared = Arc::downgrade(&encoder.running.shared);
+    let clone = encoder.clone();
+    drop(encoder);
+    assert!(clone.encode("still here").await.is_ok());
+
+    drop(clone);
+
+    for _ in 0..500 {
+        if shared.strong_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the session's thread still runs after 5 s");
+}
+
+#[test]
+fn any_text_is_encoded_or_empty_and_nothing_panics() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let encoder = start(&EncoderSettings { max_tokens: 64, ..settings() });
+    let hostile = prop_oneof![any::<String>(), "\\PC{0,300}", "[a-z\\[\\]# ]{0,40}", "[\u{300}-\u{36f}]{0,200}", "[\u{4e00}-\u{4fff}]{0,200}"];
+    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+
+    let checked = runner.run(&hostile, |text| {
+        match runtime.block_on(encoder.encode(&clean(&text))) {
+            Ok(encoded) => prop_assert!((encoded.embedding.cosine(&encoded.embedding) - 1.0).abs() < 1e-5),
+            Err(EncodeError::Empty) => {}
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+        Ok(())
+    });
+
+    checked.unwrap();
+}
+
+#[test]
+fn a_text_of_twenty_thousand_characters_is_cut_before_it_is_tokenized() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let encoder = start(&settings());
+    for text in ["word ".repeat(4000), "字".repeat(20_000), "[SEP]".repeat(4000), "a".repeat(20_000)] {
+        let encoded = runtime.block_on(encoder.encode(&text)).unwrap();
+
+        assert!(encoded.truncated);
+    }
+}
+
+#[test]
+fn what_a_user_types_is_never_a_special_token() {
+    let tokens = Tokens::load(&MODEL.tokenizer, 64).unwrap();
+    let nothing = tokens.nothing();
+
+    let rows = tokens.windows("[SEP] [CLS] [PAD]", 1).unwrap().rows;
+
+    let content = &rows[0][1..rows[0].len() - 1];
+    assert!(content.len() > 6 && content.iter().all(|id| !nothing.contains(id) && *id != 0), "{rows:?}");
+}
+
+#[test]
+fn long_texts_become_equal_windows_within_the_limit() {
+    let tokens = Tokens::load(&MODEL.tokenizer, 34).unwrap();
+
+    let read = tokens.windows(&"tea ".repeat(33), 8).unwrap();
+    assert_eq!(read.rows.iter().map(Vec::len).collect::<Vec<_>>(), [19, 18]);
+    assert!(!read.truncated);
+
+    let read = tokens.windows(&"tea ".repeat(65), 2).unwrap();
+    assert_eq!(read.rows.iter().map(Vec::len).collect::<Vec<_>>(), [34, 34]);
+    assert!(read.truncated);
+}
+
+#[test]
+fn settings_that_cannot_work_stop_the_start_with_one_line() {
+    for (wrong, word) in [
+        (EncoderSettings { max_tokens: 100_000, ..settings() }, "max_tokens"),
+        (EncoderSettings { threads: 0, ..settings() }, "threads"),
+        (EncoderSettings { queue: 0, ..settings() }, "queue"),
+    ] {
+        let error = Encoder::start(&MODEL, &wrong, &Registry::new()).err().unwrap().to_string();
+
+        assert!(error.contains(word) && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
+fn a_torn_export_is_made_again_and_the_second_time_nothing_is_done() {
+    // On the same file system, for links.
+    let place = tempfile::tempdir_in(models_dir()).unwrap();
+    for folder in [MODEL.onnx.parent().unwrap(), MODEL.library.parent().unwrap()] {
+        let copy = place.path().join(folder.file_name().unwrap());
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap();
+            if file.file_name() != "files.json" {
+                // A link: these files are never written in place.
+                std::fs::hard_link(file.path(), copy.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    let onnx = place.path().join("all-minilm-l6-v2/model.onnx");
+    std::fs::remove_file(&onnx).unwrap();
+    std::fs::write(&onnx, "torn").unwrap();
+
+    let mut steps = Vec::new();
+    let again = prepare(place.path(), "all-minilm-l6-v2", &mut |progress| steps.push(progress.step)).unwrap();
+    assert!(!steps.is_empty() && steps.iter().all(|step| *step == Step::Export), "{steps:?}");
+    assert_eq!(files::sha256_of(&again.onnx).unwrap(), files::sha256_of(&MODEL.onnx).unwrap(), "the export is the same each time");
+
+    let mut steps = Vec::new();
+    prepare(place.path(), "all-minilm-l6-v2", &mut |progress| steps.push(progress.step)).unwrap();
+    assert_eq!(steps, []);
+}

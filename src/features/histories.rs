@@ -1,0 +1,123 @@
+//! Recent histories: an actor in, its newest acts out; loaded from the store when needed, bounded in bytes.
+//!
+//! A write drops the cached history, the next request loads it again: the store stays the one truth, and a load that was
+//! under way while an event arrived is not kept (its placeholder was dropped with the entry).
+
+use std::{future::Future, sync::Arc};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::domain::Actor;
+
+use super::signals::Act;
+
+/// An actor's acts, newest first.
+pub type History = Arc<[Act]>;
+
+/// Cached histories, loaded by a loader that `app` hands over.
+pub struct Histories {
+    cache: Cache<Actor, History, HistoryWeight>,
+}
+
+#[derive(Clone)]
+struct HistoryWeight;
+
+impl Weighter<Actor, History> for HistoryWeight {
+    fn weight(&self, _: &Actor, history: &History) -> u64 {
+        // An act: 64 bytes and an id of some 40; an entry: the actor's name and the cache's own bookkeeping.
+        256 + 104 * history.len() as u64
+    }
+}
+
+impl Histories {
+    /// Keeps histories of about `bytes` in memory.
+    pub fn new(bytes: u64) -> Self {
+        Self { cache: Cache::with_weighter((bytes / 2048).max(64) as usize, bytes, HistoryWeight) }
+    }
+
+    /// The actor's history, from memory or through `load`; concurrent requests for one actor load once.
+    pub async fn of<E>(&self, actor: &Actor, load: impl Future<Output = Result<History, E>>) -> Result<History, E> {
+        match self.cache.get_value_or_guard_async(actor).await {
+            Ok(history) => Ok(history),
+            Err(guard) => {
+                let history = load.await?;
+                // Refused when a write dropped the placeholder meanwhile: what was loaded may lack that event.
+                drop(guard.insert(Arc::clone(&history)));
+                Ok(history)
+            }
+        }
+    }
+
+    /// Forgets what was cached of an actor, because something new happened.
+    pub fn forget(&self, actor: &Actor) {
+        self.cache.remove(actor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::domain::{EventType, ItemId, Timestamp, UserId};
+
+    fn history(n: i64) -> History {
+        let act =
+            |sequence| Act { sequence, kind: EventType::Click, item: ItemId::new("a").unwrap(), value: None, at: Timestamp::from_millis(sequence).unwrap() };
+        (0..n).map(act).collect()
+    }
+
+    async fn loads<E>(histories: &Histories, actor: &Actor, n: i64) -> usize
+    where
+        E: std::fmt::Debug,
+    {
+        histories.of(actor, async { Ok::<_, Infallible>(history(n)) }).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_history_is_loaded_once_and_again_after_a_write() {
+        let histories = Histories::new(1 << 20);
+        let ann = Actor::User(UserId::new("ann").unwrap());
+
+        assert_eq!(loads::<Infallible>(&histories, &ann, 1).await, 1);
+        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 1);
+        histories.forget(&ann);
+        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 2);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_arrives_during_a_load_is_not_lost() {
+        let histories = Arc::new(Histories::new(1 << 20));
+        let ann = Actor::User(UserId::new("ann").unwrap());
+        let (release, gate) = tokio::sync::oneshot::channel::<()>();
+        let (started, start) = tokio::sync::oneshot::channel::<()>();
+        let slow = tokio::spawn({
+            let (histories, ann) = (Arc::clone(&histories), ann.clone());
+            async move {
+                let load = async {
+                    started.send(()).unwrap();
+                    gate.await.unwrap();
+                    Ok::<_, Infallible>(history(1))
+                };
+                histories.of(&ann, load).await.unwrap().len()
+            }
+        });
+        start.await.unwrap();
+
+        histories.forget(&ann); // the event was committed after the load had read
+        release.send(()).unwrap();
+
+        assert_eq!(slow.await.unwrap(), 1);
+        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 2);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let histories = Histories::new(100_000);
+        for n in 0..1_000 {
+            loads::<Infallible>(&histories, &Actor::User(UserId::new(format!("u{n}")).unwrap()), 50).await;
+        }
+
+        assert!(histories.cache.weight() <= 100_000);
+    }
+}

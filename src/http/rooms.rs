@@ -1,0 +1,71 @@
+//! What the handlers call. [`House`] is the real thing; the tests of this room answer by themselves, so that they need no model.
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+use crate::{
+    domain::{AttributeType, Event, Item, ItemId, Timestamp},
+    ingest::{EventOutcome, Ingest, IngestError, ItemOutcome, PatchOutcome},
+    recommend::{RecommendError, Recommendation, RecommendationRequest, Recommender},
+    training::{TrainError, Trainer},
+};
+
+/// The three paths of the house, as the doors see them.
+#[async_trait]
+pub(super) trait Rooms: Send + Sync {
+    async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError>;
+    fn attribute_type(&self, name: &str) -> Option<AttributeType>;
+    async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError>;
+    async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError>;
+    async fn patch_item(&self, id: &ItemId, patch: Json) -> Result<PatchOutcome, IngestError>;
+    async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError>;
+    async fn pending(&self) -> Result<u64, IngestError>;
+    async fn train(&self) -> Result<Json, TrainError>;
+    fn training(&self) -> Json;
+}
+
+/// The real rooms.
+pub(super) struct House {
+    pub(super) recommender: Recommender,
+    pub(super) ingest: Ingest,
+    pub(super) trainer: Trainer,
+}
+
+#[async_trait]
+impl Rooms for House {
+    async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
+        self.recommender.recommend(request).await
+    }
+
+    fn attribute_type(&self, name: &str) -> Option<AttributeType> {
+        self.recommender.attribute_type(name)
+    }
+
+    async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError> {
+        self.ingest.events(events, now).await
+    }
+
+    async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError> {
+        self.ingest.put_items(items).await
+    }
+
+    async fn patch_item(&self, id: &ItemId, patch: Json) -> Result<PatchOutcome, IngestError> {
+        self.ingest.patch_item(id, patch).await
+    }
+
+    async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError> {
+        self.ingest.delete_item(id).await
+    }
+
+    async fn pending(&self) -> Result<u64, IngestError> {
+        self.ingest.pending().await
+    }
+
+    async fn train(&self) -> Result<Json, TrainError> {
+        self.trainer.train().await
+    }
+
+    fn training(&self) -> Json {
+        self.trainer.state()
+    }
+}

@@ -1,0 +1,330 @@
+//! The doors through the real router, without a socket. The rooms behind them answer from memory, so no model is needed.
+
+mod access;
+mod bad_input;
+mod contract;
+mod described;
+mod luck;
+mod random;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode},
+};
+use http_body_util::BodyExt;
+use serde_json::{Value as Json, json};
+use tower::ServiceExt;
+
+use crate::{
+    domain::{AttributeType, Event, EventId, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
+    ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
+    recommend::{Explanation, Intent, Part, RecommendError, Recommendation, RecommendationRequest, RecommendedItem},
+    telemetry::Registry,
+    training::TrainError,
+};
+
+use super::{Catalogue, CatalogueError, Counts, HttpSettings, KeySettings, PartState, Phase, Readiness, assemble, rooms::Rooms};
+
+/// How the rooms behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    Overloaded,
+    Broken,
+    Slow,
+    Panicking,
+}
+
+/// Rooms that keep everything in memory and answer with what they have.
+struct Shop {
+    items: Mutex<BTreeMap<ItemId, Arc<Item>>>,
+    events: Mutex<Vec<Event>>,
+    seen: Mutex<BTreeSet<EventId>>,
+    writes: AtomicUsize,
+    requests: Mutex<Vec<RecommendationRequest>>,
+    mood: Mutex<Mood>,
+}
+
+impl Shop {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            items: Mutex::default(),
+            events: Mutex::default(),
+            seen: Mutex::default(),
+            writes: AtomicUsize::new(0),
+            requests: Mutex::default(),
+            mood: Mutex::new(Mood::Well),
+        })
+    }
+
+    fn become_(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    async fn ingest_mood(&self) -> Result<(), IngestError> {
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Well => Ok(()),
+            Mood::Overloaded => Err(IngestError::Overloaded),
+            Mood::Broken => Err(IngestError::Unavailable("disk on fire".into())),
+            Mood::Slow => std::future::pending().await,
+            Mood::Panicking => panic!("on purpose"),
+        }
+    }
+
+    fn put(&self, item: Item) -> ItemOutcome {
+        let faults = item.faults();
+        if !faults.is_empty() {
+            return ItemOutcome::Rejected(faults);
+        }
+        let item = Arc::new(item);
+        match self.items.lock().unwrap().insert(item.item_id.clone(), Arc::clone(&item)) {
+            None => ItemOutcome::Created(item),
+            Some(old) if *old == *item => ItemOutcome::Unchanged(item),
+            Some(_) => ItemOutcome::Updated(item),
+        }
+    }
+}
+
+#[async_trait]
+impl Rooms for Shop {
+    async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
+        self.ingest_mood().await.map_err(|_| RecommendError::NothingAnswered)?;
+        if request.after.is_some() {
+            return Err(RecommendError::ForeignCursor);
+        }
+        self.requests.lock().unwrap().push(request.clone());
+        let items = self.items.lock().unwrap();
+        let wanted = items.values().filter(|item| !request.exclude_items.contains(&item.item_id)).take(request.limit);
+        Ok(Recommendation {
+            recommendation_id: RecommendationId::new("r-1").unwrap(),
+            intent: request.text.as_ref().map(|text| Intent { language: Some("en"), clean_text: text.trim().to_owned(), truncated: false }),
+            items: wanted
+                .enumerate()
+                .map(|(i, item)| RecommendedItem {
+                    facts: Arc::new(ItemFacts::from(&**item)),
+                    text: request.with_texts.then(|| item.text.clone()).flatten(),
+                    position: i + 1,
+                    score: 0.93,
+                    sources: vec![Source::Semantic, Source::Lexical],
+                    arranged: None,
+                    explanation: request.explain.then(|| Explanation {
+                        summary: "Matches “tent”".into(),
+                        contributions: vec![("text", 0.9), ("boost", 0.03)],
+                        because: vec![(ItemId::new("sku-7").unwrap(), 0.31)],
+                        matched: vec!["tent".into()],
+                    }),
+                })
+                .collect(),
+            next: None,
+            degraded: vec![Part::Index],
+        })
+    }
+
+    fn attribute_type(&self, name: &str) -> Option<AttributeType> {
+        (name == "brand").then_some(AttributeType::Text)
+    }
+
+    async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError> {
+        self.ingest_mood().await?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let judge = |event: Event| {
+            let faults = event.faults(now);
+            if !faults.is_empty() {
+                return EventOutcome::Rejected(faults);
+            }
+            if event.event_id.as_ref().is_some_and(|id| !self.seen.lock().unwrap().insert(id.clone())) {
+                return EventOutcome::Duplicate;
+            }
+            self.events.lock().unwrap().push(event);
+            EventOutcome::Accepted
+        };
+        Ok(events.into_iter().map(judge).collect())
+    }
+
+    async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError> {
+        self.ingest_mood().await?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Ok(items.into_iter().map(|item| self.put(item)).collect())
+    }
+
+    async fn patch_item(&self, id: &ItemId, patch: Json) -> Result<PatchOutcome, IngestError> {
+        self.ingest_mood().await?;
+        let Some(old) = self.items.lock().unwrap().get(id).cloned() else { return Ok(PatchOutcome::Missing) };
+        let mut merged = serde_json::to_value(&*old).unwrap();
+        for (name, value) in patch.as_object().unwrap() {
+            merged[name] = value.clone();
+        }
+        let Ok(item) = serde_json::from_value(merged) else {
+            return Ok(PatchOutcome::Rejected(vec![crate::domain::FieldError::new("/price", "must be a number")]));
+        };
+        match self.put(item) {
+            ItemOutcome::Rejected(faults) => Ok(PatchOutcome::Rejected(faults)),
+            ItemOutcome::Created(item) | ItemOutcome::Updated(item) | ItemOutcome::Unchanged(item) => Ok(PatchOutcome::Patched(item)),
+        }
+    }
+
+    async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError> {
+        self.ingest_mood().await?;
+        Ok(self.items.lock().unwrap().remove(id).is_some())
+    }
+
+    async fn pending(&self) -> Result<u64, IngestError> {
+        Ok(3)
+    }
+
+    async fn train(&self) -> Result<Json, TrainError> {
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Overloaded => Err(TrainError::Busy),
+            Mood::Broken => Err(TrainError::Failed("disk on fire".into())),
+            Mood::Slow => std::future::pending().await,
+            Mood::Well | Mood::Panicking => Ok(json!({"published": 1})),
+        }
+    }
+
+    fn training(&self) -> Json {
+        json!({"running": *self.mood.lock().unwrap() == Mood::Slow})
+    }
+}
+
+#[async_trait]
+impl Catalogue for Shop {
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, CatalogueError> {
+        if *self.mood.lock().unwrap() == Mood::Broken {
+            return Err(CatalogueError::Unavailable("disk on fire".into()));
+        }
+        Ok(self.items.lock().unwrap().get(id).cloned())
+    }
+
+    async fn page(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Arc<Item>>, CatalogueError> {
+        Ok(self.items.lock().unwrap().values().filter(|item| after.is_none_or(|after| item.item_id > *after)).take(limit).cloned().collect())
+    }
+
+    async fn counts(&self) -> Result<Counts, CatalogueError> {
+        Ok(Counts { items: self.items.lock().unwrap().len() as u64, events: self.events.lock().unwrap().len() as u64 })
+    }
+}
+
+/// A shop behind its doors.
+struct World {
+    router: Router,
+    shop: Arc<Shop>,
+    readiness: Readiness,
+}
+
+/// What came back.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl Reply {
+    fn json(&self) -> Json {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The pointers of a problem; checks what every problem must have.
+    fn pointers(&self) -> Vec<String> {
+        let problem = self.json();
+        assert_eq!(self.header("content-type"), "application/problem+json", "{problem}");
+        assert_eq!(problem["status"], self.status.as_u16(), "{problem}");
+        assert!(problem["type"].as_str().unwrap().starts_with("/problems/"), "{problem}");
+        assert!(!problem["title"].as_str().unwrap().is_empty() && !problem["detail"].as_str().unwrap().is_empty(), "{problem}");
+        let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn settings() -> HttpSettings {
+    HttpSettings {
+        listen: "127.0.0.1:0".into(),
+        request_timeout_ms: 2_000,
+        body_limit_mb: 4,
+        max_in_flight: 16,
+        deadline_ms: 250,
+        cors_origins: Vec::new(),
+        open_metrics: false,
+        drain_seconds: 1.0,
+        keys: KeySettings::default(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&settings())
+    }
+
+    fn with(settings: &HttpSettings) -> Self {
+        let shop = Shop::new();
+        let registry = Registry::new();
+        let readiness = Readiness::new(&registry).unwrap();
+        let router = assemble(Arc::clone(&shop) as _, Arc::clone(&shop) as _, readiness.clone(), registry, settings).unwrap();
+        Self { router, shop, readiness }
+    }
+
+    /// With a tent and a stove.
+    fn stocked() -> Self {
+        let world = Self::new();
+        for item in [
+            json!({"item_id": "sku-1", "title": "Tent", "text": "For two.", "price": 120, "attributes": {"brand": "Fjell"}}),
+            json!({"item_id": "商品/七 ü", "title": "Stove", "tags": ["new"]}),
+        ] {
+            world.shop.put(serde_json::from_value(item).unwrap());
+        }
+        world
+    }
+
+    async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Reply { status: head.status, headers: head.headers, bytes: body.collect().await.unwrap().to_bytes() }
+    }
+
+    /// `headers`: lines such as `content-type: text/plain`.
+    async fn ask(&self, method: &str, uri: &str, headers: &[&str], body: impl Into<Body>) -> Reply {
+        let mut request = Request::builder().method(method).uri(uri);
+        for header in headers {
+            let (name, value) = header.split_once(": ").unwrap();
+            request = request.header(name, value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, uri: &str) -> Reply {
+        self.ask("GET", uri, &[], Body::empty()).await
+    }
+
+    async fn post(&self, uri: &str, body: &Json) -> Reply {
+        self.ask("POST", uri, &["content-type: application/json"], body.to_string()).await
+    }
+
+    fn become_ready(&self) {
+        self.readiness.enter(Phase::Serving);
+        self.readiness.set(Part::Index, PartState::Up);
+    }
+}
+
+fn patience() -> Duration {
+    Duration::from_millis(settings().request_timeout_ms)
+}

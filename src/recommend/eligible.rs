@@ -1,0 +1,42 @@
+//! What an answer may show, decided from the item columns as they are now, never from the index alone.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use crate::{
+    domain::{Field, Filter, ItemFacts, ItemKey, Range, Timestamp},
+    features::Table,
+};
+
+/// The conditions of one request.
+#[derive(Debug, Default)]
+pub(super) struct Eligible {
+    pub(super) filter: Option<Filter>,
+    pub(super) excluded: FxHashSet<ItemKey>,
+}
+
+impl Eligible {
+    /// The item's facts, if it may be shown at `now`.
+    pub(super) fn admit<'a>(&self, table: &'a Table, key: ItemKey, now: Timestamp) -> Option<&'a Arc<ItemFacts>> {
+        let facts = table.facts(key)?;
+        let admitted = facts.recommendable(now) && !self.excluded.contains(&key) && self.filter.as_ref().is_none_or(|filter| filter.matches(facts));
+        admitted.then_some(facts)
+    }
+
+    /// What the index is asked to leave out by itself. Availability is pushed down only where it would crowd out what may be
+    /// shown: a condition on every point costs more than a few candidates too many.
+    pub(super) fn pushed_down(&self, table: &Table, now: Timestamp) -> Option<Filter> {
+        let mut conditions: Vec<Filter> = self.filter.iter().cloned().collect();
+        if 4 * table.perishable() > table.live() {
+            conditions.push(Filter::Flags(Field::Available, vec![true]));
+            let expired = Range { lte: Some(now.millis() as f64), ..Range::default() };
+            conditions.push(Filter::None(vec![Filter::Range(Field::ExpiresAt, expired)]));
+        }
+        match conditions.len() {
+            0 => None,
+            1 => conditions.pop(),
+            _ => Some(Filter::All(conditions)),
+        }
+    }
+}

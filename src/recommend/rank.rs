@@ -1,0 +1,129 @@
+//! One score for every candidate: features in, z-scored over the candidates, weighted and summed.
+//!
+//! Z-scores make a cosine, a BM25 and a sum of item-item weights comparable (a weighted sum of them beats reciprocal rank
+//! fusion, DESIGN.md); the score is linear, so its parts explain it exactly.
+
+use std::sync::Arc;
+
+use crate::domain::{Feature, FeatureVector, ItemFacts, ItemKey, Score, Source};
+
+use super::{request::Boost, settings::Weights};
+
+/// A candidate before it is ranked.
+pub(super) struct Candidate {
+    pub(super) key: ItemKey,
+    pub(super) facts: Arc<ItemFacts>,
+    pub(super) sources: Vec<Source>,
+    /// NaN where the feature cannot be known, as the cosine of an item that has no embedding.
+    pub(super) features: FeatureVector,
+}
+
+/// A candidate with its score and the parts that add up to it.
+pub(super) struct Ranked {
+    pub(super) candidate: Candidate,
+    /// What each feature contributed.
+    pub(super) parts: FeatureVector,
+    /// What the request's boosts contributed.
+    pub(super) boost: f32,
+    pub(super) score: Score,
+}
+
+/// Mean and spread of one feature over the candidates, as a straight line from value to z-score.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale {
+    mean: f32,
+    /// Weight by standard deviation: what one unit of the feature adds to the score.
+    pub(super) slope: f32,
+}
+
+impl Scale {
+    fn of(values: impl Iterator<Item = f32> + Clone, weight: f32) -> Self {
+        let known = values.filter(|value| value.is_finite());
+        let count = known.clone().count().max(1) as f64;
+        let mean = known.clone().map(f64::from).sum::<f64>() / count;
+        let variance = known.map(|value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
+        // A feature that is the same for all tells nothing; rounding must not be blown up to a difference.
+        let flat = variance.sqrt() <= 1e-6 * mean.abs().max(1e-6);
+        Self { mean: mean as f32, slope: if flat { 0.0 } else { (f64::from(weight) / variance.sqrt()) as f32 } }
+    }
+
+    /// What `value` adds to the score; an unknown one is taken for the mean.
+    fn part(&self, value: f32) -> f32 {
+        if value.is_finite() { (value - self.mean) * self.slope } else { 0.0 }
+    }
+}
+
+/// Ranks candidates, best first; equal scores by key. `active` says which features the request gives something to go by.
+pub(super) fn rank(
+    candidates: Vec<Candidate>,
+    weights: &Weights,
+    active: [bool; Feature::ALL.len()],
+    boosts: &[Boost],
+) -> (Vec<Ranked>, [Scale; Feature::ALL.len()]) {
+    let scales: [Scale; Feature::ALL.len()] = std::array::from_fn(|i| {
+        let weight = if active[i] { weights.of(Feature::ALL[i]) } else { 0.0 };
+        Scale::of(candidates.iter().map(|candidate| candidate.features[i]), weight)
+    });
+    let score = |candidate: Candidate| {
+        let parts: FeatureVector = std::array::from_fn(|i| scales[i].part(candidate.features[i]));
+        let boost = boosts.iter().filter(|boost| boost.filter.matches(&candidate.facts)).map(|boost| boost.factor.ln()).sum::<f32>();
+        let score = Score::new(parts.iter().sum::<f32>() + boost).unwrap_or_else(|_| Score::new(0.0).expect("0 is finite"));
+        Ranked { candidate, parts, boost, score }
+    };
+    let mut ranked: Vec<Ranked> = candidates.into_iter().map(score).collect();
+    ranked.sort_unstable_by(|a, b| b.score.cmp(&a.score).then(a.candidate.key.cmp(&b.candidate.key)));
+    (ranked, scales)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Filter, Item};
+
+    fn candidate(key: u32, features: FeatureVector) -> Candidate {
+        let item: Item = serde_json::from_value(json!({"item_id": format!("i{key}"), "title": "x", "price": key})).unwrap();
+        Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Vec::new(), features }
+    }
+
+    const WEIGHTS: Weights = Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0 };
+    const ALL: [bool; 6] = [true; 6];
+
+    #[test]
+    fn parts_add_up_to_the_score_and_sort_the_list() {
+        let candidates =
+            vec![candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5]), candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5]), candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5])];
+        let boosts = [Boost { filter: Filter::parse(&json!({"price": 3}), &|_| None).unwrap(), factor: 2.0 }];
+
+        let (ranked, _) = rank(candidates, &WEIGHTS, ALL, &boosts);
+
+        assert_eq!(ranked[0].candidate.key, ItemKey(2));
+        for pair in ranked.windows(2) {
+            assert!(pair[0].score >= pair[1].score);
+        }
+        for one in &ranked {
+            assert!((one.parts.iter().sum::<f32>() + one.boost - one.score.get()).abs() < 1e-5);
+            assert!((one.boost > 0.0) == (one.candidate.key == ItemKey(3)));
+        }
+    }
+
+    #[test]
+    fn a_feature_that_is_the_same_for_all_or_not_active_moves_nothing() {
+        let mut active = ALL;
+        active[0] = false;
+
+        let (ranked, _) = rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, active, &[]);
+
+        assert!(ranked.iter().all(|one| one.score.get().abs() < 1e-6));
+    }
+
+    #[test]
+    fn hostile_numbers_cannot_break_the_order() {
+        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0];
+
+        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 6]), candidate(3, [1e38; 6])], &WEIGHTS, ALL, &[]);
+
+        assert_eq!(ranked.len(), 3);
+    }
+}

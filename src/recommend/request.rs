@@ -1,0 +1,177 @@
+//! What a caller asks for and what comes back, checked: `http` makes the one from JSON and the other into JSON.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Actor, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
+
+use super::cursor::Cursor;
+
+/// The most items of one answer.
+pub const MAX_LIMIT: usize = 200;
+
+/// A checked request; `http` fills in the defaults.
+#[derive(Debug, Clone)]
+pub struct RecommendationRequest {
+    /// Whose history and taste count.
+    pub user_id: Option<UserId>,
+    /// The visit; its events count where the user's do not tell, or beside them.
+    pub session_id: Option<SessionId>,
+    /// What the user typed, said or wrote, not cleaned yet.
+    pub text: Option<String>,
+    /// What the user looks at now.
+    pub items: Vec<ItemId>,
+    /// The place in the shop.
+    pub scenario: String,
+    /// 1 to [`MAX_LIMIT`].
+    pub limit: usize,
+    /// Only items that satisfy it.
+    pub filter: Option<Filter>,
+    /// Never these.
+    pub exclude_items: Vec<ItemId>,
+    /// Leave out what the user has seen; the preset decides where it is absent.
+    pub exclude_seen: Option<bool>,
+    /// More (or less) of some items.
+    pub boosts: Vec<Boost>,
+    /// 0 (best first) to 1 (as different from each other as can be).
+    pub diversity: f32,
+    /// Say why.
+    pub explain: bool,
+    /// Whether an answer's items should carry their texts; all else of an item is in memory.
+    pub with_texts: bool,
+    /// The page after the one that gave this.
+    pub after: Option<Cursor>,
+    /// When it was asked.
+    pub now: Timestamp,
+    /// By when an answer must be there; late sources are left out.
+    pub deadline: Instant,
+}
+
+impl RecommendationRequest {
+    /// A request that touches every part, for the first moments of a process.
+    pub fn warm_up(now: Timestamp, deadline: Instant) -> Self {
+        Self {
+            user_id: None,
+            session_id: None,
+            text: Some("a warm welcome".to_owned()),
+            items: Vec::new(),
+            scenario: "warm-up".to_owned(),
+            limit: 10,
+            filter: None,
+            exclude_items: Vec::new(),
+            exclude_seen: None,
+            boosts: Vec::new(),
+            diversity: 0.0,
+            explain: false,
+            with_texts: false,
+            after: None,
+            now,
+            deadline,
+        }
+    }
+
+    /// The user where there is one, else the visit.
+    pub fn actor(&self) -> Option<Actor> {
+        Actor::of(self.user_id.as_ref(), self.session_id.as_ref())
+    }
+}
+
+/// Items that satisfy `filter` rank higher (factor above 1) or lower (below 1).
+#[derive(Debug, Clone)]
+pub struct Boost {
+    /// Which items.
+    pub filter: Filter,
+    /// 0.01 to 100; its logarithm is added to the score, so two boosts multiply.
+    pub factor: f32,
+}
+
+/// What was understood of the text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Intent {
+    /// ISO 639-1 code, where it could be told.
+    pub language: Option<&'static str>,
+    /// The text as it was searched for.
+    pub clean_text: String,
+    /// Only the beginning of a long text was encoded.
+    pub truncated: bool,
+}
+
+/// A part that could not be used for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Text could not be encoded.
+    Encoder,
+    /// The vector index did not answer.
+    Index,
+    /// Collaborative weights could not be used.
+    Collaborative,
+    /// Histories or counters could not be read.
+    Features,
+    /// The database did not answer.
+    Store,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 5] = [Self::Encoder, Self::Index, Self::Collaborative, Self::Features, Self::Store];
+
+    /// The name on the wire and in metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Index => "index",
+            Self::Collaborative => "collaborative",
+            Self::Features => "features",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub struct Recommendation {
+    /// Names the answer, for events that follow from it.
+    pub recommendation_id: RecommendationId,
+    /// What was understood; `None` without a text.
+    pub intent: Option<Intent>,
+    /// Best first.
+    pub items: Vec<RecommendedItem>,
+    /// Asks for the next page; `None` when there is nothing more.
+    pub next: Option<Cursor>,
+    /// What could not be used, each once, in the order of [`Part::ALL`].
+    pub degraded: Vec<Part>,
+}
+
+/// One item of an answer.
+#[derive(Debug, Clone)]
+pub struct RecommendedItem {
+    /// What filters and fields know of it.
+    pub facts: std::sync::Arc<ItemFacts>,
+    /// The item's own text; only with `with_texts` or `explain`.
+    pub text: Option<String>,
+    /// 1 for the first of the first page.
+    pub position: usize,
+    /// The ranker's additive score before arranging.
+    pub score: f32,
+    /// Where it was found.
+    pub sources: Vec<Source>,
+    /// Why arranging moved it, as API.md names it.
+    pub arranged: Option<&'static str>,
+    /// Only with `explain`.
+    pub explanation: Option<Explanation>,
+}
+
+/// Why an item is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// One sentence in the language of the request.
+    pub summary: String,
+    /// Named parts that add up to the score.
+    pub contributions: Vec<(&'static str, f32)>,
+    /// The items of the history (or context) that did most of the collaborative part.
+    pub because: Vec<(ItemId, f32)>,
+    /// Words of the request that the item has.
+    pub matched: Vec<String>,
+}

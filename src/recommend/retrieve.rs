@@ -1,0 +1,313 @@
+//! Candidates from every source at once: what was understood and done in, the union of what was found out.
+//!
+//! A source that fails or is late costs its candidates, not the answer: its part is named in `degraded`.
+
+use std::{sync::Arc, time::Duration};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    domain::{Actor, Embedding, Filter, ItemKey, Source},
+    features::{Act, History, Ranking},
+    index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
+    learned::ItemItem,
+};
+
+use super::{
+    Inner,
+    eligible::Eligible,
+    request::{Part, RecommendationRequest},
+    snapshot::ModelSet,
+    taste::Taste,
+};
+
+/// Bytes of a text that are searched for by words; the rest of a very long text adds little but work.
+const LEXICAL_BYTES: usize = 4_000;
+
+/// What the sources found and know, and what failed.
+#[derive(Default)]
+pub(super) struct Retrieved {
+    /// Cosine with the text, by candidate.
+    pub(super) semantic: FxHashMap<ItemKey, f32>,
+    /// BM25 with the text, by candidate.
+    pub(super) lexical: FxHashMap<ItemKey, f32>,
+    /// Cosine with the context items, by candidate.
+    pub(super) similar: FxHashMap<ItemKey, f32>,
+    /// Weights folded over the history, for every item that has any.
+    pub(super) collaborative: FxHashMap<ItemKey, f32>,
+    /// Where each candidate was found.
+    pub(super) sources: FxHashMap<ItemKey, Vec<Source>>,
+    /// The history as the collaborative weights used it, newest first.
+    pub(super) folded: Vec<(ItemKey, f32)>,
+    /// What many want.
+    pub(super) popularity: Arc<Ranking>,
+    /// What may be shown.
+    pub(super) eligible: Eligible,
+    /// The newest event that counted.
+    pub(super) as_of: i64,
+    /// Only the beginning of the text was encoded.
+    pub(super) truncated: bool,
+    /// Parts that could not be used.
+    pub(super) degraded: Vec<Part>,
+}
+
+/// The sources that need no index: what the user's history and everybody's say. Computed on the pool.
+struct Local {
+    collaborative: FxHashMap<ItemKey, f32>,
+    folded: Vec<(ItemKey, f32)>,
+    found: Vec<(Source, Vec<ItemKey>)>,
+    popularity: Arc<Ranking>,
+    eligible: Eligible,
+    as_of: i64,
+}
+
+/// What a source of the index found, or why not.
+type Found = Result<Vec<Hit>, Part>;
+
+impl Inner {
+    /// Asks every source that the request gives something to go by.
+    pub(super) async fn retrieve(
+        self: &Arc<Self>,
+        request: &RecommendationRequest,
+        cleaned: Option<&str>,
+        context: &[ItemKey],
+        models: &Arc<ModelSet>,
+    ) -> Retrieved {
+        let deadline = Instant::from_std(request.deadline);
+        let filter = self.pushed_down(request);
+        let search = Search { limit: self.settings.candidates, filter: filter.as_ref() };
+        let index = &*models.index;
+        let terms = cleaned.map(|text| self.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty());
+
+        let semantic = async {
+            let Some(text) = cleaned else { return Ok(None) };
+            let encoded = within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text))).await?;
+            let hits = within(deadline, Part::Index, self.timed("semantic", index.nearest(&encoded.embedding, search))).await;
+            Ok(Some((encoded, hits)))
+        };
+        let lexical = async {
+            match &terms {
+                Some(terms) => within(deadline, Part::Index, self.timed("lexical", index.matching(terms, search))).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let similar = async {
+            if context.is_empty() {
+                return Ok(None);
+            }
+            let near = async {
+                let Some(centre) = centre(&index.embeddings(context).await?) else { return Ok(None) };
+                let hits = index.nearest(&centre, search).await?;
+                Ok::<_, IndexError>(Some((centre, hits)))
+            };
+            within(deadline, Part::Index, self.timed("similar", near)).await
+        };
+        let local = self.timed("local", self.local(request, context, models, deadline));
+        let (semantic, lexical, similar, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, local);
+
+        let mut retrieved = Retrieved::default();
+        let mut found = Vec::new();
+        if let Some(local) = local {
+            found = local.found;
+            retrieved = Retrieved {
+                collaborative: local.collaborative,
+                folded: local.folded,
+                popularity: local.popularity,
+                eligible: local.eligible,
+                as_of: local.as_of,
+                ..retrieved
+            };
+        }
+        let mut take = |source: Source, hits: Found, scores: &mut FxHashMap<ItemKey, f32>, degraded: &mut Vec<Part>| match hits {
+            Ok(hits) => {
+                scores.extend(hits.iter().map(|hit| (hit.key, hit.score.get())));
+                found.push((source, hits.into_iter().map(|hit| hit.key).collect()));
+            }
+            Err(part) => degraded.push(part),
+        };
+        take(Source::Lexical, lexical, &mut retrieved.lexical, &mut degraded);
+        let embedding = match semantic {
+            Ok(Some((encoded, hits))) => {
+                retrieved.truncated = encoded.truncated;
+                take(Source::Semantic, hits, &mut retrieved.semantic, &mut degraded);
+                Some(encoded.embedding)
+            }
+            Ok(None) => None,
+            Err(part) => {
+                degraded.push(part);
+                None
+            }
+        };
+        let centre = match similar {
+            Ok(Some((centre, hits))) => {
+                take(Source::Similar, Ok(hits), &mut retrieved.similar, &mut degraded);
+                Some(centre)
+            }
+            Ok(None) => None,
+            Err(part) => {
+                degraded.push(part);
+                None
+            }
+        };
+
+        {
+            let table = self.columns.read();
+            for (source, keys) in found {
+                for key in keys {
+                    if retrieved.eligible.admit(&table, key, request.now).is_some() {
+                        retrieved.sources.entry(key).or_default().push(source);
+                    }
+                }
+            }
+        }
+        if let Err(part) = within(deadline, Part::Index, self.timed("complete", complete(&mut retrieved, index, embedding, terms, centre))).await {
+            degraded.push(part);
+        }
+        degraded.sort_unstable();
+        degraded.dedup();
+        retrieved.degraded = degraded;
+        retrieved
+    }
+
+    fn pushed_down(&self, request: &RecommendationRequest) -> Option<Filter> {
+        Eligible { filter: request.filter.clone(), ..Eligible::default() }.pushed_down(&self.columns.read(), request.now)
+    }
+
+    /// History, collaborative weights and popularity, and what failed of them.
+    async fn local(
+        self: &Arc<Self>,
+        request: &RecommendationRequest,
+        context: &[ItemKey],
+        models: &Arc<ModelSet>,
+        deadline: Instant,
+    ) -> (Option<Local>, Vec<Part>) {
+        let mut degraded = Vec::new();
+        let user = request.user_id.clone().map(Actor::User);
+        let session = request.session_id.clone().map(Actor::Session);
+        let mut histories: Vec<History> = Vec::new();
+        for actor in user.into_iter().chain(session) {
+            match within(deadline, Part::Store, self.history(&actor)).await {
+                Ok(history) => histories.push(history),
+                Err(part) => degraded.push(part),
+            }
+        }
+        let work = {
+            let (inner, models, request, context) = (Arc::clone(self), Arc::clone(models), request.clone(), context.to_vec());
+            move || inner.look_around(&request, &context, &histories, models.collaborative.as_ref().map(|c| &*c.weights))
+        };
+        match within(deadline, Part::Features, self.compute.run(work)).await {
+            Ok(local) => (Some(local), degraded),
+            Err(part) => {
+                degraded.push(part);
+                (None, degraded)
+            }
+        }
+    }
+
+    async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
+        let load = async {
+            let events = self.store.recent_events(actor, self.history_events).await?;
+            Ok(events.iter().filter_map(|logged| Act::of(logged.sequence, &logged.event)).collect())
+        };
+        self.histories.of(actor, load).await
+    }
+
+    fn look_around(&self, request: &RecommendationRequest, context: &[ItemKey], histories: &[History], weights: Option<&ItemItem>) -> Local {
+        let table = self.columns.read();
+        let as_of = request.after.as_ref().map(|cursor| cursor.as_of);
+        let taste = Taste::read(histories, as_of, context, self.preset, &table);
+        let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
+        excluded.extend(context);
+        if request.exclude_seen.unwrap_or(self.preset.excludes_seen()) {
+            excluded.extend(&taste.seen);
+        }
+        let eligible = Eligible { filter: request.filter.clone(), excluded };
+        let candidates = self.settings.candidates;
+
+        let folded = weights.map(|weights| weights.fold_in_weights(&taste.items)).unwrap_or_default();
+        let scores = weights.map(|weights| weights.score(&folded)).unwrap_or_default();
+        let mut liked: Vec<(ItemKey, f32)> =
+            scores.iter().copied().filter(|(key, score)| *score > 0.0 && eligible.admit(&table, *key, request.now).is_some()).collect();
+        let better = |a: &(ItemKey, f32), b: &(ItemKey, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if liked.len() > candidates {
+            liked.select_nth_unstable_by(candidates, better);
+            liked.truncate(candidates);
+        }
+
+        let popularity = self.popularity.ranking(&table);
+        let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
+        let mut popular: Vec<ItemKey> = popularity.best_first().iter().copied().filter(admit).take(candidates).collect();
+        let needed = request.limit + request.after.as_ref().map_or(0, |cursor| cursor.shown.len());
+        if popular.len() < needed {
+            // Nobody has cared for enough items yet: the newest ones fill up the list.
+            let known: FxHashSet<ItemKey> = popular.iter().copied().collect();
+            let newest = (0..table.rows() as u32).rev().map(ItemKey).filter(|key| !known.contains(key) && admit(key));
+            popular.extend(newest.take(needed - known.len()));
+        }
+        drop(table);
+        Local {
+            collaborative: scores.into_iter().collect(),
+            folded,
+            found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular)],
+            popularity,
+            eligible,
+            as_of: taste.as_of,
+        }
+    }
+}
+
+/// All features for all candidates: what the index knows of those that other sources found.
+async fn complete(
+    retrieved: &mut Retrieved,
+    index: &dyn VectorIndex,
+    embedding: Option<Embedding>,
+    terms: Option<QueryTerms>,
+    centre: Option<Embedding>,
+) -> Result<(), IndexError> {
+    let missing = |known: &FxHashMap<ItemKey, f32>| -> Vec<ItemKey> { retrieved.sources.keys().copied().filter(|key| !known.contains_key(key)).collect() };
+    let (semantic, lexical, similar) = (missing(&retrieved.semantic), missing(&retrieved.lexical), missing(&retrieved.similar));
+    if let Some(embedding) = embedding {
+        retrieved.semantic.extend(index.similarities(&embedding, &semantic).await?);
+    }
+    if let Some(terms) = terms {
+        retrieved.lexical.extend(index.lexical_scores(&terms, &lexical).await?);
+    }
+    if let Some(centre) = centre {
+        retrieved.similar.extend(index.similarities(&centre, &similar).await?);
+    }
+    Ok(())
+}
+
+/// The mean direction of several embeddings.
+fn centre(embeddings: &[(ItemKey, Embedding)]) -> Option<Embedding> {
+    let (_, first) = embeddings.first()?;
+    let mut sum = vec![0.0; first.len()];
+    for (_, embedding) in embeddings {
+        for (total, x) in sum.iter_mut().zip(embedding.iter()) {
+            *total += x;
+        }
+    }
+    Embedding::new(sum).ok()
+}
+
+/// The first `bytes` of a text, cut between characters.
+fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// What `work` gives before the deadline; else the part that could not be used, with the reason in the log.
+async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Part, work: impl Future<Output = Result<T, E>>) -> Result<T, Part> {
+    // Even past the deadline a cached answer may be had at once.
+    match timeout_at(deadline.max(Instant::now() + Duration::from_millis(1)), work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            tracing::warn!(part = part.name(), %error, "{} could not be used", part.name());
+            Err(part)
+        }
+        Err(_) => {
+            tracing::debug!(part = part.name(), "{} was too late", part.name());
+            Err(part)
+        }
+    }
+}

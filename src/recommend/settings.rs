@@ -1,0 +1,42 @@
+//! `[recommend]`: how wide sources look and how much each feature counts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Feature;
+
+/// `[recommend]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecommendSettings {
+    /// Candidates of each source.
+    pub candidates: usize,
+    /// How much each feature counts.
+    pub weights: Weights,
+}
+
+/// How much one standard deviation of each feature adds to the score.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "they are the features")]
+pub struct Weights {
+    pub semantic: f32,
+    pub lexical: f32,
+    pub collaborative: f32,
+    pub similar: f32,
+    pub popularity: f32,
+    pub freshness: f32,
+}
+
+impl Weights {
+    /// The weight of one feature.
+    pub fn of(&self, feature: Feature) -> f32 {
+        match feature {
+            Feature::Semantic => self.semantic,
+            Feature::Lexical => self.lexical,
+            Feature::Collaborative => self.collaborative,
+            Feature::Similar => self.similar,
+            Feature::Popularity => self.popularity,
+            Feature::Freshness => self.freshness,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The models of one moment: a request reads one set from start to end, publishing never waits for readers.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::{encoder::Encoder, index::VectorIndex, learned::ItemItem};
+
+/// Encoder, index and weights that belong together.
+#[derive(Clone)]
+pub struct ModelSet {
+    /// Text to embedding.
+    pub encoder: Encoder,
+    /// The collection that was filled with this encoder's embeddings.
+    pub index: Arc<dyn VectorIndex>,
+    /// Collaborative weights and their version, once something was learned.
+    pub collaborative: Option<Collaborative>,
+}
+
+/// Item-item weights as they were published.
+#[derive(Clone)]
+pub struct Collaborative {
+    /// The artefact's version.
+    pub version: String,
+    /// The weights.
+    pub weights: Arc<ItemItem>,
+}
+
+/// The current [`ModelSet`], shared by all who read and the few who publish.
+#[derive(Clone)]
+pub struct Models(Arc<ArcSwap<ModelSet>>);
+
+impl Models {
+    /// Starts with `set`.
+    pub fn new(set: ModelSet) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(set)))
+    }
+
+    /// The set as it is now; it stays whole for as long as it is held.
+    pub fn snapshot(&self) -> Arc<ModelSet> {
+        self.0.load_full()
+    }
+
+    /// Swaps in new weights beside the encoder and the index as they are.
+    pub fn publish_collaborative(&self, collaborative: &Collaborative) {
+        self.0.rcu(|set| ModelSet { collaborative: Some(collaborative.clone()), ..ModelSet::clone(set) });
+    }
+}

@@ -1,0 +1,41 @@
+//! What the user's acts say at this moment: acts and context in, weighted items (newest first) and the set of seen items out.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    domain::{ItemId, ItemKey},
+    features::{Act, History, Opinion, Preset, Table, opinions},
+};
+
+/// A user's history as the sources use it.
+#[derive(Debug, Default)]
+pub(super) struct Taste {
+    /// Items with a signed weight, newest first; context items come first of all.
+    pub(super) items: Vec<(ItemKey, f32)>,
+    /// Items that the preset calls seen.
+    pub(super) seen: FxHashSet<ItemKey>,
+    /// The newest event that counted, 0 without any.
+    pub(super) as_of: i64,
+}
+
+impl Taste {
+    /// Reads the histories of user and session (an event that stands in both counts once) up to the event `as_of`.
+    pub(super) fn read(histories: &[History], as_of: Option<i64>, context: &[ItemKey], preset: Preset, table: &Table) -> Self {
+        let mut acts: Vec<Act> =
+            histories.iter().flat_map(|history| history.iter()).filter(|act| as_of.is_none_or(|last| act.sequence <= last)).cloned().collect();
+        if histories.len() > 1 {
+            acts.sort_unstable_by_key(|act| act.sequence);
+            acts.dedup_by_key(|act| act.sequence);
+        }
+        let newest = acts.iter().map(|act| act.sequence).max().unwrap_or(0);
+        let opinions: FxHashMap<ItemId, Opinion> = opinions(&acts, preset);
+        let mut known: Vec<(ItemKey, Opinion)> = opinions.into_iter().filter_map(|(id, opinion)| Some((table.key_of(&id)?, opinion))).collect();
+        known.sort_unstable_by(|(a, x), (b, y)| y.at.cmp(&x.at).then(a.cmp(b)));
+        let seen = known.iter().filter(|(_, opinion)| opinion.seen).map(|(key, _)| *key).collect();
+        // What the user looks at now says as much as a purchase just made.
+        let items = context.iter().map(|key| (*key, 1.0));
+        let items =
+            items.chain(known.iter().filter(|(key, opinion)| opinion.weight != 0.0 && !context.contains(key)).map(|(key, opinion)| (*key, opinion.weight)));
+        Self { items: items.collect(), seen, as_of: as_of.unwrap_or(newest) }
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong with the store, by what a caller can do about it.
+
+use std::sync::Arc;
+
+use sqlx::migrate::MigrateError;
+
+/// Why the store did not do it. Cheap to clone: one failed commit answers many callers. Messages hold no data of users.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Too much waits already; nothing was written, try again later.
+    #[error("the store is overloaded")]
+    Overloaded,
+    /// [`close`](super::Store::close) was called, or the runtime is shutting down; what was not answered may or may not be written.
+    #[error("the store is closed")]
+    Closed,
+    /// The database cannot be used now: disk full, read-only, locked, folder missing, …. A write that ended so is to be tried
+    /// again; it is not known to be durable (only a commit that failed half-way may show up after a restart).
+    #[error("the database is unavailable: {0}")]
+    Unavailable(Arc<str>),
+    /// The file is no database, or holds what this program cannot have written. A person must look.
+    #[error("the database is damaged: {0}")]
+    Corrupt(Arc<str>),
+    /// A newer program has upgraded the database; only it, or a newer one, can use it.
+    #[error(
+        "the database is newer than this program: it has migration {found}, this program knows up to {known}; run the newer program or use another data folder"
+    )]
+    Newer {
+        /// The database's migration that is unknown here.
+        found: i64,
+        /// The newest one that is known.
+        known: i64,
+    },
+    /// Another process writes to the same folder.
+    #[error("the data folder is in use by another process")]
+    InUse,
+}
+
+/// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_NOTADB: i32 = 26;
+
+impl StoreError {
+    #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
+    pub(super) fn unavailable(reason: impl ToString) -> Self {
+        Self::Unavailable(reason.to_string().into())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
+    pub(super) fn corrupt(reason: impl ToString) -> Self {
+        Self::Corrupt(reason.to_string().into())
+    }
+
+    pub(super) fn from_migration(error: MigrateError, known: i64) -> Self {
+        match error {
+            MigrateError::VersionMissing(found) if found > known => Self::Newer { found, known },
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::corrupt(other),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                // Extended codes keep the primary one in the low byte.
+                let code = database.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff);
+                if matches!(code, Some(SQLITE_CORRUPT | SQLITE_NOTADB)) { Self::corrupt(database) } else { Self::unavailable(database) }
+            }
+            sqlx::Error::PoolTimedOut => Self::Overloaded,
+            sqlx::Error::PoolClosed => Self::Closed,
+            sqlx::Error::ColumnDecode { index, .. } => Self::corrupt(format!("column {index} has another type")),
+            sqlx::Error::Decode(_) => Self::corrupt("a value has another type"),
+            other => Self::unavailable(other),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The log of events: appended once each, read by actor (histories) and by sequence (training, warm-up).
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Store, StoreError,
+    batch::{Call, Ledger, Write},
+    sql::{InList, Insert, ROWS, VALUES},
+};
+use crate::domain::{Actor, Event, EventId, EventType, ItemId, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId};
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// Durable from now on, with this [`sequence`](LoggedEvent::sequence).
+    Accepted(i64),
+    /// The same event was accepted before; nothing changed.
+    Duplicate,
+    /// Its `event_id` belongs to an event with other content; not stored.
+    Reused,
+}
+
+/// An event on its way to the writer.
+pub(super) struct NewEvent {
+    event: Event,
+    at: Timestamp,
+    /// Of everything that the caller sent; with `event_id` only.
+    content: Option<[u8; 16]>,
+}
+
+impl NewEvent {
+    fn new(event: Event, now: Timestamp) -> Self {
+        // The struct's fields are written in their order, an absent timestamp as absent: a retry gives the same bytes.
+        let content = event.event_id.as_ref().map(|_| {
+            let sent = serde_json::to_vec(&event).expect("an event is JSON with string keys");
+            let digest = Sha256::digest(&sent);
+            std::array::from_fn(|i| digest[i])
+        });
+        let at = event.timestamp.unwrap_or(now);
+        Self { event, at, content }
+    }
+}
+
+// A sequence that a duplicate asked for stays unused: sequences grow, but have holes.
+static INSERT: Insert = Insert::new(
+    "INSERT INTO events (sequence, event_id, content_hash, kind, user_id, session_id, item_id, recommendation_id, value, text, at)",
+    11,
+    "ON CONFLICT (event_id) DO NOTHING",
+);
+static BY_EVENT_ID: InList = InList::new("SELECT event_id, sequence, content_hash FROM events WHERE event_id IN", "");
+
+/// Appends the events of all calls and says what became of each.
+///
+/// Optimistic: events are inserted as if they were new; only where the database took fewer rows than it was given,
+/// the ones that were there before are looked up.
+pub(super) async fn append(
+    connection: &mut SqliteConnection,
+    ledger: &mut Ledger,
+    calls: &mut [&mut Call<Vec<NewEvent>, Vec<EventOutcome>>],
+) -> Result<(), StoreError> {
+    let count = calls.iter().map(|call| call.input.len()).sum();
+    let mut rows: Vec<(i64, &NewEvent)> = Vec::with_capacity(count);
+    let mut firsts: HashMap<&EventId, i64> = HashMap::new();
+    // The sequence that each event asks for; a second event of the same id within this commit asks for none.
+    let mut asked: Vec<Option<i64>> = Vec::with_capacity(count);
+    for new in calls.iter().flat_map(|call| &call.input) {
+        let sequence = ledger.next_sequence;
+        let again = new.event.event_id.as_ref().is_some_and(|id| *firsts.entry(id).or_insert(sequence) != sequence);
+        if !again {
+            ledger.next_sequence += 1;
+            rows.push((sequence, new));
+        }
+        asked.push((!again).then_some(sequence));
+    }
+
+    // Who owns each contested id, with what content.
+    let mut owners: HashMap<EventId, (i64, Vec<u8>)> = HashMap::new();
+    for chunk in rows.chunks(ROWS) {
+        if insert(connection, chunk).await? < chunk.len() as u64 {
+            let ids: Vec<&EventId> = chunk.iter().filter_map(|(_, new)| new.event.event_id.as_ref()).collect();
+            look_up(connection, &ids, &mut owners).await?;
+        }
+    }
+    if asked.iter().any(Option::is_none) {
+        let contents: HashMap<i64, Option<[u8; 16]>> = rows.iter().map(|(sequence, new)| (*sequence, new.content)).collect();
+        for (id, sequence) in &firsts {
+            let content = contents.get(sequence).copied().flatten().unwrap_or_default();
+            owners.entry((*id).clone()).or_insert_with(|| (*sequence, content.to_vec()));
+        }
+    }
+
+    let outcome = |new: &NewEvent, asked: Option<i64>| match new.event.event_id.as_ref().and_then(|id| owners.get(id)) {
+        Some((owner, _)) if Some(*owner) == asked => EventOutcome::Accepted(*owner),
+        Some((_, content)) if new.content.is_some_and(|new| new == content.as_slice()) => EventOutcome::Duplicate,
+        Some(_) => EventOutcome::Reused,
+        // Uncontested: the row was taken with the sequence it asked for.
+        None => asked.map_or(EventOutcome::Duplicate, EventOutcome::Accepted),
+    };
+    let mut asked = asked.iter().copied();
+    let outcomes: Vec<Vec<EventOutcome>> = calls.iter().map(|call| call.input.iter().map(|new| outcome(new, asked.next().flatten())).collect()).collect();
+    for (call, outcomes) in calls.iter_mut().zip(outcomes) {
+        call.outcome = outcomes;
+    }
+    Ok(())
+}
+
+async fn insert(connection: &mut SqliteConnection, rows: &[(i64, &NewEvent)]) -> Result<u64, StoreError> {
+    let mut query = sqlx::query(INSERT.rows(rows.len()));
+    for (sequence, NewEvent { event, at, content }) in rows {
+        query = query
+            .bind(sequence)
+            .bind(event.event_id.as_ref().map(EventId::as_str))
+            .bind(content.map(Vec::from))
+            .bind(event.kind.name())
+            .bind(event.user_id.as_ref().map(UserId::as_str))
+            .bind(event.session_id.as_ref().map(SessionId::as_str))
+            .bind(event.item_id.as_ref().map(ItemId::as_str))
+            .bind(event.recommendation_id.as_ref().map(RecommendationId::as_str))
+            .bind(event.value)
+            .bind(event.text.as_deref())
+            .bind(at.millis());
+    }
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
+async fn look_up(connection: &mut SqliteConnection, ids: &[&EventId], owners: &mut HashMap<EventId, (i64, Vec<u8>)>) -> Result<(), StoreError> {
+    for ids in ids.chunks(VALUES) {
+        let (text, size) = BY_EVENT_ID.values(ids.len());
+        let mut query = sqlx::query(text);
+        for id in ids.iter().chain(std::iter::repeat_n(&ids[0], size - ids.len())) {
+            query = query.bind(id.as_str());
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let id = EventId::new(row.try_get::<&str, _>(0)?).map_err(StoreError::corrupt)?;
+            owners.insert(id, (row.try_get(1)?, row.try_get(2)?));
+        }
+    }
+    Ok(())
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT sequence, event_id, kind, user_id, session_id, item_id, recommendation_id, value, text, at FROM events WHERE ", $rest)
+    };
+}
+
+fn logged(row: &SqliteRow) -> Result<LoggedEvent, StoreError> {
+    fn id<T>(row: &SqliteRow, column: usize, new: impl Fn(&str) -> Result<T, crate::domain::InvalidId>) -> Result<Option<T>, StoreError> {
+        row.try_get::<Option<&str>, _>(column)?.map(new).transpose().map_err(StoreError::corrupt)
+    }
+    let event = Event {
+        event_id: id(row, 1, |id| EventId::new(id))?,
+        kind: EventType::from_name(row.try_get(2)?).ok_or_else(|| StoreError::corrupt("an event of unknown type"))?,
+        user_id: id(row, 3, |id| UserId::new(id))?,
+        session_id: id(row, 4, |id| SessionId::new(id))?,
+        item_id: id(row, 5, |id| ItemId::new(id))?,
+        recommendation_id: id(row, 6, |id| RecommendationId::new(id))?,
+        value: row.try_get(7)?,
+        text: row.try_get(8)?,
+        timestamp: Some(Timestamp::from_millis(row.try_get(9)?).map_err(StoreError::corrupt)?),
+    };
+    Ok(LoggedEvent { sequence: row.try_get(0)?, event })
+}
+
+impl Store {
+    /// Makes events durable, in their order; times that are absent become `now`. Says what became of each.
+    ///
+    /// The answer comes after the fsync. Events are stored as they are: whether they make sense is the caller's to check.
+    /// Dropping the future after the call was queued does not take it back.
+    pub async fn append_events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events = super::in_turns(events, |event| NewEvent::new(event, now)).await;
+        self.write(events.len(), events, Write::Events).await
+    }
+
+    /// An actor's latest events, newest first. A session's are those of its visits without a user.
+    pub async fn recent_events(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        let (text, id) = match actor {
+            Actor::User(user) => (select!("user_id = $1 ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
+            Actor::Session(session) => (select!("session_id = $1 AND user_id IS NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
+        };
+        let rows = sqlx::query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, logged).await
+    }
+
+    /// Events above `sequence`, oldest first.
+    pub async fn events_after(&self, sequence: i64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        let text = select!("sequence > $1 ORDER BY sequence LIMIT $2");
+        let rows = sqlx::query(text).bind(sequence).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, logged).await
+    }
+
+    /// How many events there are.
+    pub async fn event_count(&self) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(self.readers()).await?;
+        Ok(count.unsigned_abs())
+    }
+}

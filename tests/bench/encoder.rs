@@ -1,0 +1,115 @@
+//! The encoder against the bare ONNX session, in ratios of one run: `cargo bench --bench encoder`.
+//!
+//! Latency with one caller and throughput with 64, for one session of all cores and for one session a core. Rounds alternate between the
+//! contenders, so that a busy machine slows all of them alike; medians over rounds are printed.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
+
+use std::{path::Path, time::Instant};
+
+use futures::stream::{self, StreamExt as _};
+use inkling::{
+    encoder::{BareModel, Encoder, EncoderSettings, PreparedModel, clean, prepare},
+    telemetry::Registry,
+};
+
+const ROUNDS: usize = 9;
+const ALONE: usize = 40;
+const CROWD: usize = 256;
+
+/// A new text of about 10 tokens each time.
+fn text(i: usize) -> String {
+    const THINGS: [&str; 8] = ["headphones", "keyboards", "jackets", "thrillers", "podcasts", "recipes", "cameras", "backpacks"];
+    const USES: [&str; 8] = ["running", "long flights", "a small kitchen", "rainy days", "two children", "night work", "beginners", "the beach"];
+    clean(&format!("quiet {} for {} under {} dollars", THINGS[i % 8], USES[(i / 8) % 8], 10 + i))
+}
+
+struct Contender {
+    name: String,
+    bare: Option<BareModel>,
+    encoder: Option<Encoder>,
+    alone_ms: Vec<f64>,
+    crowd_per_second: Vec<f64>,
+}
+
+impl Contender {
+    fn bare(model: &PreparedModel, threads: usize) -> Self {
+        let bare = BareModel::load(model, &settings(1, threads)).unwrap();
+        Self { name: format!("bare session, {threads} threads"), bare: Some(bare), encoder: None, alone_ms: Vec::new(), crowd_per_second: Vec::new() }
+    }
+
+    fn encoder(model: &PreparedModel, sessions: usize, threads: usize) -> Self {
+        let encoder = Encoder::start(model, &settings(sessions, threads), &Registry::new()).unwrap();
+        let name = format!("encoder, {sessions} x {threads} threads");
+        Self { name, bare: None, encoder: Some(encoder), alone_ms: Vec::new(), crowd_per_second: Vec::new() }
+    }
+
+    async fn round(&mut self, next: &mut usize) {
+        for _ in 0..ALONE {
+            let text = text(*next);
+            *next += 1;
+            let start = Instant::now();
+            self.one(&text).await;
+            self.alone_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let texts: Vec<String> = (*next..*next + CROWD).map(text).collect();
+        *next += CROWD;
+        let start = Instant::now();
+        if let Some(encoder) = &self.encoder {
+            stream::iter(&texts).for_each_concurrent(64, |text| async { drop(encoder.encode(text).await.unwrap()) }).await;
+        } else {
+            for text in &texts {
+                self.one(text).await;
+            }
+        }
+        self.crowd_per_second.push(CROWD as f64 / start.elapsed().as_secs_f64());
+    }
+
+    async fn one(&mut self, text: &str) {
+        if let Some(bare) = &mut self.bare {
+            let tokens = bare.tokens(text).unwrap();
+            bare.forward(&[&tokens]).unwrap();
+        }
+        if let Some(encoder) = &self.encoder {
+            encoder.encode(text).await.unwrap();
+        }
+    }
+}
+
+fn settings(sessions: usize, threads: usize) -> EncoderSettings {
+    EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions, threads, queue: 256, batch_tokens: 256, cache_mb: 0 }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let model = prepare(&models, "all-minilm-l6-v2", &mut |_| {}).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut contenders = vec![
+        Contender::bare(&model, 1),
+        Contender::bare(&model, cores),
+        Contender::encoder(&model, 1, cores),
+        Contender::encoder(&model, cores, 1),
+        Contender::encoder(&model, cores, cores),
+    ];
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    let mut next = 0;
+    runtime.block_on(async {
+        for _ in 0..ROUNDS {
+            for contender in &mut contenders {
+                contender.round(&mut next).await;
+            }
+        }
+    });
+
+    let yardsticks: Vec<(f64, f64)> = contenders[..2].iter_mut().map(|bare| (median(&mut bare.alone_ms), median(&mut bare.crowd_per_second))).collect();
+    println!("{:<28} {:>9} {:>22} {:>12} {:>22}", "", "alone ms", "of bare 1, bare all", "64: texts/s", "of bare 1, bare all");
+    for contender in &mut contenders {
+        let (alone, crowd) = (median(&mut contender.alone_ms), median(&mut contender.crowd_per_second));
+        let of = |value: f64, yardstick: fn(&(f64, f64)) -> f64| yardsticks.iter().map(|bare| format!("{:>10.2}", value / yardstick(bare))).collect::<String>();
+        println!("{:<28} {alone:>9.2} {:>22} {crowd:>12.0} {:>22}", contender.name, of(alone, |bare| bare.0), of(crowd, |bare| bare.1));
+    }
+}

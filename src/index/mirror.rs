@@ -70,6 +70,12 @@ impl Mirror {
         (self.embedded, self.worded)
     }
 
+    /// Whether the item has an embedding or terms now, and would have none.
+    #[cfg(feature = "edge")]
+    pub(super) fn has_more(&self, key: ItemKey, embedded: bool, worded: bool) -> bool {
+        self.row(key).is_some_and(|row| (row.embedding.is_some() && !embedded) || (!row.terms.numbers().is_empty() && !worded))
+    }
+
     /// Items and their vectors, counted together.
     #[cfg(feature = "edge")]
     pub(super) fn pieces(&self) -> usize {

@@ -180,8 +180,7 @@ impl Inner {
         let count = interactions.len();
         let inner = Arc::clone(self);
         let fitted = self.compute.run(move || fit(&interactions, &inner.settings, &mut |_| {})).await.map_err(|error| failed(&error))?;
-        let mut outcome =
-            Outcome { at, published: false, version: None, reason: None, events, users, interactions: count, seconds: 0.0, report: Json::Null };
+        let mut outcome = Outcome { at, published: false, version: None, reason: None, events, users, interactions: count, seconds: 0.0, report: Json::Null };
         match fitted {
             Ok(Fitted { item_item, report }) => {
                 let report = serde_json::to_value(&report).map_err(|error| failed(&error))?;

@@ -39,7 +39,7 @@ impl Random {
 
 fn settings() -> IndexSettings {
     let lexical = LexicalSettings { latin_stemmer: LatinStemmer::English, average_length: 60.0, title_weight: 2.0 };
-    IndexSettings { hnsw_m: 24, hnsw_ef_construct: 200, hnsw_ef: 512, optimize_after: 5_000, max_search_terms: 32, lock_wait_ms: 10_000, lexical }
+    IndexSettings { hnsw_m: 24, hnsw_ef_construct: 200, hnsw_ef: 512, optimize_after: 20_000, max_search_terms: 32, lock_wait_ms: 10_000, lexical }
 }
 
 fn main() {

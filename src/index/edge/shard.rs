@@ -140,6 +140,15 @@ impl Shard {
     pub(super) fn upsert(&self, points: Vec<IndexPoint>) -> Result<(), IndexError> {
         let points = last_of_each_key(points);
         self.index_fields(points.iter().flat_map(|point| fields::attributes(&point.facts)))?;
+        // A point in an optimised segment keeps those of its vectors that the new one lacks, unless it is deleted first.
+        let losing: Vec<PointId> = {
+            let mirror = self.mirror();
+            let loses = |point: &&IndexPoint| mirror.has_more(point.key, point.embedding.is_some(), !point.terms.numbers().is_empty());
+            points.iter().filter(loses).map(|point| PointId::NumId(point.key.0.into())).collect()
+        };
+        if !losing.is_empty() {
+            self.engine.update(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids: losing })).map_err(failed)?;
+        }
         let persisted = points.iter().map(persisted).collect();
         let upsert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(persisted));
         self.engine.update(UpdateOperation::PointOperation(upsert)).map_err(failed)?;

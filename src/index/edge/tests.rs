@@ -146,6 +146,22 @@ async fn optimisation_is_due_past_its_threshold_and_changes_no_answer() {
 }
 
 #[tokio::test]
+async fn an_optimised_item_that_loses_its_embedding_or_its_words_is_found_by_what_is_left() {
+    let index = Temporary::index(WIDTH).await;
+    let vector = |i: u32| Some([1.0, (i as f32).sin(), (i as f32).cos(), 0.2]);
+    index.upsert((0..3_000).map(|i| point(i, vector(i), json!({"item_id": i.to_string(), "title": "tent"}))).collect()).await.unwrap();
+    assert!(index.optimize_if_due().await.unwrap());
+    let filter = Filter::parse(&json!({"item_id": ["7", "8"]}), &|_| None).unwrap();
+    let both = Search { limit: 5, filter: Some(&filter) };
+
+    let (worded, embedded) = (point(7, None, json!({"item_id": "7", "title": "tent"})), point(8, vector(8), json!({"item_id": "8", "title": "!"})));
+    index.upsert(vec![worded, embedded]).await.unwrap();
+
+    assert_eq!(keys(&index.nearest(&embedding([1.0; WIDTH]), both).await.unwrap()), [8]);
+    assert_eq!(keys(&index.matching(&Lexicon::new(&lexical()).query_terms("tent"), both).await.unwrap()), [7]);
+}
+
+#[tokio::test]
 async fn writes_flushes_and_searches_may_come_at_once() {
     let index = Temporary::index(WIDTH).await;
     let work = (0..8_u32).map(|i| {

@@ -21,7 +21,7 @@ use crate::{
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, IndexError, Lexicon, VectorIndex},
     ingest::{self, IndexCollection, Indexer, Ingest},
-    learned::Artefacts,
+    learned::{Artefacts, Unreadable},
     recommend::{self, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
     store::Store,
     telemetry::{Compute, Registry},
@@ -64,8 +64,12 @@ impl App {
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
         let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
-        let artefacts = Artefacts::open(&data.join("artefacts"), store.catalogue_id())?;
-        let collaborative = artefacts.newest().map(|(version, weights)| Collaborative { version, weights: Arc::new(weights) });
+        let artefacts = Artefacts::new(data.join("artefacts"), store.catalogue_id(), settings.training.keep_versions);
+        let (newest, unreadable) = artefacts.newest::<serde_json::Value>()?;
+        for Unreadable { version, reason } in unreadable {
+            tracing::warn!(version, reason, "the learned weights {version} cannot be used; taking older ones");
+        }
+        let collaborative = newest.map(|kept| Collaborative { version: kept.version, weights: Arc::new(kept.item_item) });
         let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), collaborative });
 
         let columns = Arc::new(Columns::default());

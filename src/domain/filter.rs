@@ -171,8 +171,7 @@ impl Filter {
             Self::None(filters) => !filters.iter().any(|filter| filter.matches(item)),
             Self::Texts(Field::ItemId, wanted) => wanted.contains(item.item_id.as_str()),
             Self::Texts(field, wanted) => field.texts(item).iter().any(|text| wanted.contains(text)),
-            #[expect(clippy::float_cmp, reason = "equality is what the caller asked for")]
-            Self::Numbers(field, wanted) => field.number(item).is_some_and(|number| wanted.iter().any(|want| *want == number)),
+            Self::Numbers(field, wanted) => field.number(item).is_some_and(|number| wanted.contains(&number)),
             Self::Flags(field, wanted) => field.flag(item).is_some_and(|flag| wanted.contains(&flag)),
             Self::Range(field, range) => field.number(item).is_some_and(|number| range.contains(number)),
             Self::Absent(Field::ItemId) => false,

@@ -1,6 +1,10 @@
 //! One session without queue, cache or threads of its own: the yardstick that benchmarks hold the encoder and the whole service against.
 
-use super::{EncoderSettings, PrepareError, PreparedModel, forward::Forward, tokens::Tokens};
+use super::{
+    EncoderSettings, PrepareError, PreparedModel,
+    forward::{Forward, Weights},
+    tokens::Tokens,
+};
 
 /// The model as ONNX Runtime runs it, nothing around it.
 pub struct BareModel {
@@ -12,7 +16,7 @@ impl BareModel {
     /// Loads one session with `settings.threads` threads; blocks for about half a second.
     pub fn load(model: &PreparedModel, settings: &EncoderSettings) -> Result<Self, PrepareError> {
         settings.check(model.manifest.max_tokens)?;
-        Ok(Self { forward: Forward::load(model, settings.threads)?, tokens: Tokens::load(&model.tokenizer, settings.max_tokens)? })
+        Ok(Self { forward: Forward::load(model, &Weights::load(model)?, settings.threads)?, tokens: Tokens::load(&model.tokenizer, settings.max_tokens)? })
     }
 
     /// The token ids of a text, special ones included, cut to `max_tokens`; only special ones for a text without content.

@@ -121,6 +121,20 @@ impl Graph {
     }
 }
 
+/// A weight's name, shape and numbers.
+pub(super) type Weight = (String, Vec<i64>, Vec<f32>);
+
+/// The float tensors in a `.onnx` file that [`Graph::into_bytes`] made.
+pub(super) fn weights(file: &[u8]) -> Result<Vec<Weight>, prost::DecodeError> {
+    let tensors = ModelProto::decode(file)?.graph.unwrap_or_default().initializer;
+    let floats = tensors.into_iter().filter(|tensor| tensor.data_type() == DataType::Float && !tensor.dims.is_empty());
+    let read = floats.map(|tensor| {
+        let numbers = tensor.raw_data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
+        (tensor.name.unwrap_or_default(), tensor.dims, numbers)
+    });
+    Ok(read.collect())
+}
+
 fn attribute(attr: Attr) -> AttributeProto {
     match attr {
         Attr::Int(name, i) => AttributeProto { name: Some(name.to_owned()), i: Some(i), r#type: Some(AttributeType::Int.into()), ..Default::default() },

@@ -39,7 +39,7 @@ pub use settings::EncoderSettings;
 
 use crate::domain::Embedding;
 use cache::Cache;
-use forward::Forward;
+use forward::{Forward, Weights};
 use metrics::Metrics;
 use queue::{Job, Lane, Queue};
 use tokens::Tokens;
@@ -118,8 +118,9 @@ impl Encoder {
             query_prefix: model.manifest.query_prefix.clone(),
             item_prefix: model.manifest.item_prefix.clone(),
         };
+        let weights = Weights::load(model)?;
         for session in 0..settings.sessions_here() {
-            let mut forward = Forward::load(model, settings.threads)?;
+            let mut forward = Forward::load(model, &weights, settings.threads)?;
             // The first pass allocates and is slow; it should not be a user's.
             forward.run(&[&shared.tokens.nothing()]).map_err(PrepareError::Start)?;
             let worker = Worker { shared: Arc::clone(&shared), forward };
@@ -144,11 +145,12 @@ impl Encoder {
         }
         shared.metrics.cache_misses.inc();
         let (reply, answer) = oneshot::channel();
-        shared.queue.push(Lane::Interactive, Job { text, reply, place: None }).inspect_err(|error| {
+        let left = shared.queue.push(Lane::Interactive, Job { text, reply, place: None }).inspect_err(|error| {
             if *error == EncodeError::Overloaded {
                 shared.metrics.refused.inc();
             }
         })?;
+        shared.metrics.abandoned.inc_by(left as u64);
         shared.note_waiting();
         self.answered(answer).await
     }

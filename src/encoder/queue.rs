@@ -56,16 +56,19 @@ impl Queue {
         Self { state: Mutex::default(), ready: Condvar::new(), limit }
     }
 
-    /// Adds a text. Those whose callers gave up make room first.
-    pub(super) fn push(&self, lane: Lane, job: Job) -> Result<(), EncodeError> {
+    /// Adds a text. Where there is no room, those whose callers gave up make some; gives how many left for that.
+    pub(super) fn push(&self, lane: Lane, job: Job) -> Result<usize, EncodeError> {
         let mut state = self.lock();
         if state.closed {
             return Err(EncodeError::Stopped);
         }
+        let mut left = 0;
         match lane {
             Lane::Interactive => {
                 if state.interactive.len() >= self.limit {
+                    let before = state.interactive.len();
                     state.interactive.retain(|job| !job.reply.is_closed());
+                    left = before - state.interactive.len();
                 }
                 if state.interactive.len() >= self.limit {
                     return Err(EncodeError::Overloaded);
@@ -76,7 +79,7 @@ impl Queue {
         }
         drop(state);
         self.ready.notify_one();
-        Ok(())
+        Ok(left)
     }
 
     /// Waits for texts and takes a fair share of one lane; `None` once the queue is closed.
@@ -151,7 +154,7 @@ mod tests {
 
     fn push(queue: &Queue, lane: Lane, text: &str) -> Result<Reply, EncodeError> {
         let (job, reply) = job(text);
-        queue.push(lane, job).map(|()| reply)
+        queue.push(lane, job).map(|_| reply)
     }
 
     #[test]

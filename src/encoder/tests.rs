@@ -76,7 +76,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 fn the_exported_model_agrees_with_an_independent_float64_forward_pass() {
     let reference = Reference::read(MODEL.onnx.parent().unwrap());
     let tokens = Tokens::load(&MODEL.tokenizer, 256).unwrap();
-    let mut forward = Forward::load(&MODEL, 2).unwrap();
+    let mut forward = Forward::load(&MODEL, &Weights::load(&MODEL).unwrap(), 2).unwrap();
     let rows: Vec<Vec<u32>> = texts().iter().map(|text| tokens.windows(text, 1).unwrap().rows.remove(0)).collect();
     let lengths: Vec<usize> = rows.iter().map(|row| row.len() - 2).collect();
     assert!(rows.len() >= 100 && lengths.contains(&1) && lengths.contains(&254), "{lengths:?}");

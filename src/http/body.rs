@@ -14,6 +14,9 @@ use super::problem::{Kind, Problem};
 /// Bytes that a line of NDJSON may have.
 pub(super) const MAX_LINE_BYTES: usize = 1 << 20;
 
+/// Of a refused body that are still read, so that its sender comes to read the answer.
+const MAX_DISCARDED_BYTES: usize = 64 << 20;
+
 /// What a body claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Media {
@@ -61,13 +64,30 @@ pub(super) async fn whole(body: Body) -> Result<Bytes, Problem> {
 }
 
 /// Reads a body from the wire: at most `limit` bytes, within `patience`.
-pub(super) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+pub(super) async fn read(mut body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(patience, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(read)) => Ok(read.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(&mut body, patience).await;
+            Err(too_large(limit))
+        }
         Ok(Err(_)) => Err(broke_off()),
         Err(_) => Err(too_slow()),
     }
+}
+
+/// Drops what is left of a refused body, as far as is reasonable. A sender that is still writing when its connection is closed
+/// sees a broken pipe in place of the answer, and a proxy makes a 502 of that.
+pub(super) async fn discard(body: &mut Body, patience: Duration) {
+    let read = async {
+        let mut left = MAX_DISCARDED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { break };
+            left = rest;
+        }
+    };
+    // Out of patience: then the connection is closed after all.
+    drop(tokio::time::timeout(patience, read).await);
 }
 
 pub(super) fn too_large(limit: usize) -> Problem {

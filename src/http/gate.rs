@@ -84,6 +84,10 @@ impl Gate {
         let limit = if route == "/recommend" { self.body_limit.min(RECOMMEND_BODY_BYTES) } else { self.body_limit };
         let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limit as u64) {
+            // Who sends `Expect: 100-continue` waits for the verdict before the body.
+            if !request.headers().contains_key(header::EXPECT) {
+                body::discard(&mut request.into_body(), self.patience).await;
+            }
             return Err(body::too_large(limit));
         }
         let (head, stream) = request.into_parts();

@@ -20,8 +20,10 @@ const MOST_A_ROW: usize = 4;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoldIn {
-    /// After so many newer events an event counts half; `None`: all count the same.
+    /// After so many newer events what an event counts above the floor is halved; `None`: all count the same.
     pub half_life_events: Option<f32>,
+    /// What the oldest event still counts, 0 to 1: short-lived wants on top of a lasting taste.
+    pub floor: f32,
     /// A no counts this share of a yes, against; 0: it is left out.
     pub dislike: f32,
     /// Whether a strong yes counts more than a weak one; otherwise each is 1.
@@ -31,7 +33,10 @@ pub struct FoldIn {
 impl FoldIn {
     /// Weights for [`ItemItem::score`]. `history`: newest first, each item once, with its signal (> 0 a yes, by strength; else a no).
     pub fn weights(&self, history: &[(ItemKey, f32)]) -> Vec<(ItemKey, f32)> {
-        let decay = |position: usize| self.half_life_events.map_or(1.0, |half_life| (-(position as f32) / half_life.max(f32::MIN_POSITIVE)).exp2());
+        let decay = |position: usize| match self.half_life_events {
+            Some(half_life) => self.floor + (1.0 - self.floor) * (-(position as f32) / half_life.max(f32::MIN_POSITIVE)).exp2(),
+            None => 1.0,
+        };
         let strength = |signal: f32| match (signal > 0.0, self.graded) {
             (true, true) => signal,
             (true, false) => 1.0,
@@ -116,12 +121,12 @@ impl ItemItem {
     /// Every item that goes with the weighted history, by item key, with the sum of its weights; items of the history are not left out.
     pub fn score(&self, history: &[(ItemKey, f32)]) -> Vec<(ItemKey, f32)> {
         let mut scores = Vec::new();
-        self.add_scores(history, &mut scores);
+        self.score_into(history, &mut scores);
         scores.iter().enumerate().filter(|(_, score)| **score != 0.0).map(|(target, score)| (ItemKey(target as u32), *score)).collect()
     }
 
     /// As [`Self::score`], but into a table with one place an item key, which is cleared first: for callers with many histories.
-    pub fn add_scores(&self, history: &[(ItemKey, f32)], scores: &mut Vec<f32>) {
+    pub fn score_into(&self, history: &[(ItemKey, f32)], scores: &mut Vec<f32>) {
         scores.clear();
         scores.resize(self.width, 0.0);
         for &(item, by) in history {
@@ -150,10 +155,12 @@ impl ItemItem {
     }
 }
 
-/// Takes rows in any order and keeps the largest weights, `neighbours` a row on average; never holds much more than twice that.
+/// Takes rows in any order and keeps the largest weights, `neighbours` a row on average; never holds more than twice that.
 #[derive(Debug)]
 pub struct ItemItemBuilder {
     neighbours: usize,
+    /// How many weights are kept in the end.
+    budget: usize,
     rows: Vec<(ItemKey, Vec<(u32, f32)>)>,
     held: usize,
     /// Weights below it are not among the largest any more.
@@ -161,12 +168,13 @@ pub struct ItemItemBuilder {
 }
 
 impl ItemItemBuilder {
-    /// For rows of `neighbours` weights on average.
-    pub fn new(neighbours: usize) -> Self {
-        Self { neighbours: neighbours.max(1), rows: Vec::new(), held: 0, floor: 0.0 }
+    /// For `rows` rows (about) of `neighbours` weights on average.
+    pub fn new(neighbours: usize, rows: usize) -> Self {
+        let neighbours = neighbours.max(1);
+        Self { neighbours, budget: neighbours.saturating_mul(rows), rows: Vec::new(), held: 0, floor: 0.0 }
     }
 
-    /// What of a row can be kept at all: weights that are finite and not 0, the largest first, [`MOST_A_ROW`] x `neighbours` at most.
+    /// What of a row can be kept at all: weights that are finite and not 0, the largest first, 4 x `neighbours` at most.
     pub fn shortened(neighbours: usize, mut row: Vec<(ItemKey, f32)>) -> Vec<(ItemKey, f32)> {
         let most = MOST_A_ROW * neighbours.max(1);
         row.retain(|(_, weight)| weight.is_finite() && *weight != 0.0);
@@ -184,20 +192,20 @@ impl ItemItemBuilder {
         let kept = kept_above(self.floor, row.iter().map(|(_, weight)| *weight));
         self.held += kept;
         self.rows.push((item, row[..kept].iter().map(|(target, weight)| (target.0, *weight)).collect()));
-        // Now and then is enough: sorting out costs as much as what is held.
-        if self.held > 2 * self.rows.len() * self.neighbours + 100_000 {
+        // Now and then is enough: sorting out costs as much as what is held. The budget is that of all rows: rows come the most used first, and
+        // a floor from those alone was too high for the others (MovieLens: 29 weights a row instead of 100).
+        if self.held > self.budget.saturating_mul(2) {
             self.sort_out();
         }
     }
 
-    /// Raises the floor so that `neighbours` weights a row are left, as far as the least a row allows.
+    /// Raises the floor so that the budget is kept, as far as the least a row allows.
     fn sort_out(&mut self) {
-        let allowed = self.rows.len() * self.neighbours;
-        if self.held <= allowed {
+        if self.held <= self.budget {
             return;
         }
         let mut all: Vec<f32> = self.rows.iter().flat_map(|(_, row)| row.iter().map(|(_, weight)| weight.abs())).collect();
-        let (_, floor, _) = all.select_nth_unstable_by(allowed, |a, b| b.total_cmp(a));
+        let (_, floor, _) = all.select_nth_unstable_by(self.budget, |a, b| b.total_cmp(a));
         self.floor = *floor;
         for (_, row) in &mut self.rows {
             row.truncate(kept_above(self.floor, row.iter().map(|(_, weight)| *weight)));
@@ -242,7 +250,7 @@ mod tests {
     }
 
     fn small() -> ItemItem {
-        let mut builder = ItemItemBuilder::new(8);
+        let mut builder = ItemItemBuilder::new(8, 2);
         builder.push(ItemKey(4), keyed(&[(1, 0.5), (7, -0.25)]));
         builder.push(ItemKey(1), keyed(&[(7, 0.1), (4, 0.3), (2, 0.7)]));
         builder.finish(FoldIn::default())
@@ -268,25 +276,27 @@ mod tests {
         assert!(small().score(&[]).is_empty());
         assert!(small().score(&keyed(&[(0, 1.0), (3, 1.0), (5, 1.0), (u32::MAX, 1.0)])).is_empty());
         assert!(ItemItem::default().score(&keyed(&[(0, 1.0)])).is_empty());
-        assert!(ItemItemBuilder::new(0).finish(FoldIn::default()).is_empty());
+        assert!(ItemItemBuilder::new(0, 0).finish(FoldIn::default()).is_empty());
     }
 
     #[test]
     fn older_events_count_less_and_a_no_counts_against() {
-        let fold_in = FoldIn { half_life_events: Some(2.0), dislike: 0.5, graded: true };
+        let fold_in = FoldIn { half_life_events: Some(2.0), floor: 0.0, dislike: 0.5, graded: true };
         let history = keyed(&[(1, 3.0), (2, -1.0), (3, 4.0)]);
 
         let decayed = fold_in.weights(&history);
+        let lasting = FoldIn { floor: 0.2, ..fold_in }.weights(&history);
         let plain = FoldIn::default().weights(&history);
 
         assert_eq!(decayed, keyed(&[(1, 3.0), (2, -0.5 * 0.5f32.sqrt()), (3, 2.0)]));
+        assert_eq!(lasting.last(), Some(&(ItemKey(3), 4.0 * 0.6)));
         assert_eq!(plain, keyed(&[(1, 1.0), (3, 1.0)]));
         assert!(fold_in.weights(&keyed(&[(1, f32::NAN), (2, f32::INFINITY)])).is_empty());
     }
 
     #[test]
     fn the_largest_weights_are_kept_over_all_rows_and_no_row_is_left_bare() {
-        let mut builder = ItemItemBuilder::new(20);
+        let mut builder = ItemItemBuilder::new(20, 50);
         for item in 0..50 {
             let strength = if item < 10 { 1.0 } else { 0.001 };
             builder.push(ItemKey(item), (0..500).map(|target| (ItemKey(target), strength / (1.0 + target as f32))).collect());

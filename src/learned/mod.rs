@@ -1,7 +1,9 @@
 //! Floor 2: what was learned: item-item weights, and the folder that keeps them by version.
 
+mod artefacts;
 mod item_item;
 
+<<<<<<< HEAD
 use crate::domain::*;
 pub use item_item::{FoldIn, ItemItem, ItemItemBuilder};
 #[derive(Clone)]
@@ -17,3 +19,7 @@ impl Artefacts {
         Ok(format!("stub-{}", Timestamp::now()))
     }
 }
+=======
+pub use artefacts::{ArtefactError, Artefacts, Kept, Unreadable};
+pub use item_item::{FoldIn, ItemItem, ItemItemBuilder};
+>>>>>>> main

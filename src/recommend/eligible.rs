@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The conditions of one request.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Eligible {
     pub(super) filter: Option<Filter>,
     pub(super) excluded: FxHashSet<ItemKey>,

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    domain::{AttributeType, Exposure, Feature, ItemId, ItemKey, RecommendationId},
+    domain::{AttributeType, Exposure, Feature, FeatureVector, ItemId, ItemKey, RecommendationId},
     encoder::clean,
     features::{Columns, Histories, Popularity, Preset, freshness},
     index::Lexicon,
@@ -138,9 +138,9 @@ impl Inner {
         let mut retrieved = self.retrieve(&request, cleaned.as_deref(), &context, &models).await;
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
-        let active = active(&retrieved);
+        let evidence = evidence(&retrieved);
         let candidates = self.candidates(&mut retrieved, &request);
-        let (ranked, scales) = rank::rank(candidates, &self.settings.weights, active, &request.boosts);
+        let (ranked, scales) = rank::rank(candidates, &self.settings.weights, evidence, &request.boosts);
         ranking.observe_duration();
 
         let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
@@ -305,14 +305,20 @@ fn known_or_zero(value: f32) -> f32 {
     if value.is_finite() { value } else { 0.0 }
 }
 
-/// Which features the request gave something to go by; the others must not turn noise into score.
-fn active(retrieved: &Retrieved) -> [bool; Feature::ALL.len()] {
+/// How much the request gave each feature to go by: without any it must not turn noise into score.
+fn evidence(retrieved: &Retrieved) -> FeatureVector {
+    let given = |something: bool| f32::from(u8::from(something));
     Feature::ALL.map(|feature| match feature {
-        Feature::Semantic => !retrieved.semantic.is_empty(),
-        Feature::Lexical => !retrieved.lexical.is_empty(),
-        Feature::Collaborative => !retrieved.collaborative.is_empty(),
-        Feature::Similar => !retrieved.similar.is_empty(),
-        Feature::Popularity | Feature::Freshness => true,
+        Feature::Semantic => given(!retrieved.semantic.is_empty()),
+        Feature::Lexical => given(!retrieved.lexical.is_empty()),
+        Feature::Similar => given(!retrieved.similar.is_empty()),
+        // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
+        Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {
+            let items = retrieved.folded.len() as f32;
+            items / (items + 2.0)
+        }
+        Feature::Collaborative => given(!retrieved.folded.is_empty()),
+        Feature::Popularity | Feature::Freshness => 1.0,
     })
 }
 

@@ -53,17 +53,10 @@ impl Scale {
     }
 }
 
-/// Ranks candidates, best first; equal scores by key. `active` says which features the request gives something to go by.
-pub(super) fn rank(
-    candidates: Vec<Candidate>,
-    weights: &Weights,
-    active: [bool; Feature::ALL.len()],
-    boosts: &[Boost],
-) -> (Vec<Ranked>, [Scale; Feature::ALL.len()]) {
-    let scales: [Scale; Feature::ALL.len()] = std::array::from_fn(|i| {
-        let weight = if active[i] { weights.of(Feature::ALL[i]) } else { 0.0 };
-        Scale::of(candidates.iter().map(|candidate| candidate.features[i]), weight)
-    });
+/// Ranks candidates, best first; equal scores by key. `evidence` says how much the request gives each feature to go by: 0 nothing, 1 plenty.
+pub(super) fn rank(candidates: Vec<Candidate>, weights: &Weights, evidence: FeatureVector, boosts: &[Boost]) -> (Vec<Ranked>, [Scale; Feature::ALL.len()]) {
+    let scales: [Scale; Feature::ALL.len()] =
+        std::array::from_fn(|i| Scale::of(candidates.iter().map(|candidate| candidate.features[i]), evidence[i] * weights.of(Feature::ALL[i])));
     let score = |candidate: Candidate| {
         let parts: FeatureVector = std::array::from_fn(|i| scales[i].part(candidate.features[i]));
         let boost = boosts.iter().filter(|boost| boost.filter.matches(&candidate.facts)).map(|boost| boost.factor.ln()).sum::<f32>();
@@ -88,7 +81,7 @@ mod tests {
     }
 
     const WEIGHTS: Weights = Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0 };
-    const ALL: [bool; 6] = [true; 6];
+    const ALL: FeatureVector = [1.0; 6];
 
     #[test]
     fn parts_add_up_to_the_score_and_sort_the_list() {
@@ -109,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_that_is_the_same_for_all_or_not_active_moves_nothing() {
-        let mut active = ALL;
-        active[0] = false;
+    fn a_feature_that_is_the_same_for_all_or_has_no_evidence_moves_nothing() {
+        let mut evidence = ALL;
+        evidence[0] = 0.0;
 
-        let (ranked, _) = rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, active, &[]);
+        let (ranked, _) = rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
 
         assert!(ranked.iter().all(|one| one.score.get().abs() < 1e-6));
     }

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    domain::{Actor, Embedding, Filter, ItemKey, Source},
+    domain::{Actor, Embedding, ItemKey, Source},
     features::{Act, History, Ranking},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
@@ -75,7 +75,8 @@ impl Inner {
         models: &Arc<ModelSet>,
     ) -> Retrieved {
         let deadline = Instant::from_std(request.deadline);
-        let filter = self.pushed_down(request);
+        let eligible = self.eligible(request, context);
+        let filter = eligible.pushed_down(&self.columns.read(), request.now);
         let search = Search { limit: self.settings.candidates, filter: filter.as_ref() };
         let index = &*models.index;
         let terms = cleaned.map(|text| self.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty());
@@ -103,10 +104,11 @@ impl Inner {
             };
             within(deadline, Part::Index, self.timed("similar", near)).await
         };
-        let local = self.timed("local", self.local(request, context, models, deadline));
+        let local = self.timed("local", self.local(request, context, eligible.clone(), models, deadline));
         let (semantic, lexical, similar, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, local);
 
-        let mut retrieved = Retrieved::default();
+        // Without the history what was asked for still holds.
+        let mut retrieved = Retrieved { eligible, ..Retrieved::default() };
         let mut found = Vec::new();
         if let Some(local) = local {
             found = local.found;
@@ -170,8 +172,12 @@ impl Inner {
         retrieved
     }
 
-    fn pushed_down(&self, request: &RecommendationRequest) -> Option<Filter> {
-        Eligible { filter: request.filter.clone(), ..Eligible::default() }.pushed_down(&self.columns.read(), request.now)
+    /// What the request itself rules out: its filter, its exclusions, and what the user looks at already.
+    fn eligible(&self, request: &RecommendationRequest, context: &[ItemKey]) -> Eligible {
+        let table = self.columns.read();
+        let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
+        excluded.extend(context);
+        Eligible { filter: request.filter.clone(), excluded }
     }
 
     /// History, collaborative weights and popularity, and what failed of them.
@@ -179,6 +185,7 @@ impl Inner {
         self: &Arc<Self>,
         request: &RecommendationRequest,
         context: &[ItemKey],
+        eligible: Eligible,
         models: &Arc<ModelSet>,
         deadline: Instant,
     ) -> (Option<Local>, Vec<Part>) {
@@ -194,7 +201,7 @@ impl Inner {
         }
         let work = {
             let (inner, models, request, context) = (Arc::clone(self), Arc::clone(models), request.clone(), context.to_vec());
-            move || inner.look_around(&request, &context, &histories, models.collaborative.as_ref().map(|c| &*c.weights))
+            move || inner.look_around(&request, &context, eligible, &histories, models.collaborative.as_ref().map(|c| &*c.weights))
         };
         match within(deadline, Part::Features, self.compute.run(work)).await {
             Ok(local) => (Some(local), degraded),
@@ -213,16 +220,20 @@ impl Inner {
         self.histories.of(actor, load).await
     }
 
-    fn look_around(&self, request: &RecommendationRequest, context: &[ItemKey], histories: &[History], weights: Option<&ItemItem>) -> Local {
+    fn look_around(
+        &self,
+        request: &RecommendationRequest,
+        context: &[ItemKey],
+        mut eligible: Eligible,
+        histories: &[History],
+        weights: Option<&ItemItem>,
+    ) -> Local {
         let table = self.columns.read();
         let as_of = request.after.as_ref().map(|cursor| cursor.as_of);
         let taste = Taste::read(histories, as_of, context, self.preset, &table);
-        let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
-        excluded.extend(context);
         if request.exclude_seen.unwrap_or(self.preset.excludes_seen()) {
-            excluded.extend(&taste.seen);
+            eligible.excluded.extend(&taste.seen);
         }
-        let eligible = Eligible { filter: request.filter.clone(), excluded };
         let candidates = self.settings.candidates;
 
         let folded = weights.map(|weights| weights.fold_in_weights(&taste.items)).unwrap_or_default();
@@ -238,7 +249,10 @@ impl Inner {
         let popularity = self.popularity.ranking(&table);
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
         let mut popular: Vec<ItemKey> = popularity.best_first().iter().copied().filter(admit).take(candidates).collect();
-        let needed = request.limit + request.after.as_ref().map_or(0, |cursor| cursor.shown.len());
+        let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
+        // With nothing else to go by this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
+        let is_the_list = request.text.is_none() && request.items.is_empty();
+        let needed = if is_the_list { page_end.max(candidates) } else { page_end };
         if popular.len() < needed {
             // Nobody has cared for enough items yet: the newest ones fill up the list.
             let known: FxHashSet<ItemKey> = popular.iter().copied().collect();

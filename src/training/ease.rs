@@ -66,7 +66,7 @@ impl Plan {
 
 /// Weights among the first `plan.head` columns; `None` where λ is too small for the arithmetic.
 pub(super) fn fit(likes: &Likes, lambda: f32, plan: Plan, neighbours: usize) -> Option<ItemItem> {
-    let mut builder = ItemItemBuilder::new(neighbours);
+    let mut builder = ItemItemBuilder::new(neighbours, plan.head);
     match plan.form {
         Form::Primal => primal(likes, lambda, plan.head, neighbours, &mut builder)?,
         Form::Dual => dual(likes, lambda, plan.head, neighbours, &mut builder)?,
@@ -191,9 +191,13 @@ mod tests {
         weights.row(ItemKey(from)).find(|(item, _)| item.0 == to).map_or(0.0, |(_, weight)| weight)
     }
 
-    /// Pseudo-random likes, the same every time: about one in four.
+    /// Pseudo-random likes, the same every time: about one in four, and everyone and everything has one.
     fn scattered(actors: u32, items: u32) -> Likes {
-        likes((0..actors).flat_map(|actor| (0..items).map(move |item| (actor, item))).filter(|(a, i)| (a * 7919 + i * 104_729 + a * i * 31) % 97 < 24))
+        let likes_it = |actor: u32, item: u32| {
+            let mixed = (actor * 1_000 + item).wrapping_mul(2_654_435_761) ^ 0x5bd1_e995;
+            actor % items == item || item % actors == actor || (mixed.wrapping_mul(mixed | 1) >> 16).is_multiple_of(4)
+        };
+        likes((0..actors).flat_map(|actor| (0..items).map(move |item| (actor, item))).filter(|(actor, item)| likes_it(*actor, *item)))
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl ItemKnn {
     /// Weights of all items that were liked together with another one.
     pub(super) fn fit(self, likes: &Likes, neighbours: usize) -> ItemItem {
         let count = likes.items.len();
-        let mut builder = ItemItemBuilder::new(neighbours);
+        let mut builder = ItemItemBuilder::new(neighbours, count);
         for start in (0..count).step_by(ROWS_AT_ONCE) {
             let rows: Vec<_> = (start..(start + ROWS_AT_ONCE).min(count))
                 .into_par_iter()

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{Actor, Timestamp},
     features::{Act, Columns, Preset, opinions},
-    learned::{Artefacts, ItemItem},
+    learned::{Artefacts, ItemItem, Kept},
     store::Store,
     telemetry::{Compute, Registry},
 };
@@ -184,12 +184,10 @@ impl Inner {
         match fitted {
             Ok(Fitted { item_item, report }) => {
                 let report = serde_json::to_value(&report).map_err(|error| failed(&error))?;
-                let weights = Arc::new(item_item);
                 let inner = Arc::clone(self);
-                let (saved, saved_report) = (Arc::clone(&weights), report.clone());
-                let save = move || inner.rooms.artefacts.save(&saved, at, &saved_report, inner.settings.keep_versions);
-                let version = self.compute.run(save).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-                (self.rooms.publish)(version.clone(), weights);
+                let save = move || inner.rooms.artefacts.save(item_item, report, at);
+                let Kept { version, item_item, report, .. } = self.compute.run(save).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+                (self.rooms.publish)(version.clone(), Arc::new(item_item));
                 outcome = Outcome { published: true, version: Some(version), report, ..outcome };
                 self.metrics.runs.with_label_values(&["published"]).inc();
             }

@@ -29,18 +29,26 @@ struct Contender {
     encoder: Option<Encoder>,
     alone_ms: Vec<f64>,
     crowd_per_second: Vec<f64>,
+    crowd_cpu_ms: Vec<f64>,
 }
 
 impl Contender {
     fn bare(model: &PreparedModel, threads: usize) -> Self {
         let bare = BareModel::load(model, &settings(1, threads)).unwrap();
-        Self { name: format!("bare session, {threads} threads"), bare: Some(bare), encoder: None, alone_ms: Vec::new(), crowd_per_second: Vec::new() }
+        Self {
+            name: format!("bare session, {threads} threads"),
+            bare: Some(bare),
+            encoder: None,
+            alone_ms: Vec::new(),
+            crowd_per_second: Vec::new(),
+            crowd_cpu_ms: Vec::new(),
+        }
     }
 
     fn encoder(model: &PreparedModel, sessions: usize, threads: usize) -> Self {
         let encoder = Encoder::start(model, &settings(sessions, threads), &Registry::new()).unwrap();
         let name = format!("encoder, {sessions} x {threads} threads");
-        Self { name, bare: None, encoder: Some(encoder), alone_ms: Vec::new(), crowd_per_second: Vec::new() }
+        Self { name, bare: None, encoder: Some(encoder), alone_ms: Vec::new(), crowd_per_second: Vec::new(), crowd_cpu_ms: Vec::new() }
     }
 
     async fn round(&mut self, next: &mut usize) {
@@ -53,7 +61,7 @@ impl Contender {
         }
         let texts: Vec<String> = (*next..*next + CROWD).map(text).collect();
         *next += CROWD;
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_ms());
         if let Some(encoder) = &self.encoder {
             stream::iter(&texts).for_each_concurrent(64, |text| async { drop(encoder.encode(text).await.unwrap()) }).await;
         } else {
@@ -62,6 +70,7 @@ impl Contender {
             }
         }
         self.crowd_per_second.push(CROWD as f64 / start.elapsed().as_secs_f64());
+        self.crowd_cpu_ms.push((cpu_ms() - cpu) / CROWD as f64);
     }
 
     async fn one(&mut self, text: &str) {
@@ -77,6 +86,13 @@ impl Contender {
 
 fn settings(sessions: usize, threads: usize) -> EncoderSettings {
     EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions, threads, queue: 256, batch_tokens: 256, cache_mb: 0 }
+}
+
+/// Processor time of this process so far, in steps of 10 ms; 0 where there is no /proc.
+fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10.0
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -106,10 +122,16 @@ fn main() {
     });
 
     let yardsticks: Vec<(f64, f64)> = contenders[..2].iter_mut().map(|bare| (median(&mut bare.alone_ms), median(&mut bare.crowd_per_second))).collect();
-    println!("{:<28} {:>9} {:>22} {:>12} {:>22}", "", "alone ms", "of bare 1, bare all", "64: texts/s", "of bare 1, bare all");
+    println!("{:<28} {:>9} {:>22} {:>12} {:>22} {:>12}", "", "alone ms", "of bare 1, bare all", "64: texts/s", "of bare 1, bare all", "cpu ms/text");
     for contender in &mut contenders {
         let (alone, crowd) = (median(&mut contender.alone_ms), median(&mut contender.crowd_per_second));
         let of = |value: f64, yardstick: fn(&(f64, f64)) -> f64| yardsticks.iter().map(|bare| format!("{:>10.2}", value / yardstick(bare))).collect::<String>();
-        println!("{:<28} {alone:>9.2} {:>22} {crowd:>12.0} {:>22}", contender.name, of(alone, |bare| bare.0), of(crowd, |bare| bare.1));
+        println!(
+            "{:<28} {alone:>9.2} {:>22} {crowd:>12.0} {:>22} {:>12.2}",
+            contender.name,
+            of(alone, |bare| bare.0),
+            of(crowd, |bare| bare.1),
+            median(&mut contender.crowd_cpu_ms)
+        );
     }
 }

@@ -1,0 +1,335 @@
+//! A folder of learned weights by version: `item-item/<version>/{weights.bin, manifest.json}`; the newest good one is served.
+//!
+//! A version is written under a temporary name, fsynced and renamed, so a crash leaves the old versions as they were. The manifest holds the
+//! checksum and the catalogue that the item keys belong to: a torn version, or one of another database, is named and skipped. No user ids.
+//!
+//! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32).
+
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use super::{FoldIn, ItemItem};
+use crate::domain::Timestamp;
+
+const KIND: &str = "item-item";
+const WEIGHTS: &str = "weights.bin";
+const MANIFEST: &str = "manifest.json";
+/// The layout of `weights.bin`; another number is a version of another program.
+const FORMAT: u32 = 1;
+
+/// Why weights could not be saved or looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtefactError {
+    /// The folder cannot be read or written.
+    #[error("{0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// The report is not JSON.
+    #[error("the training report cannot be written: {0}")]
+    Report(#[from] serde_json::Error),
+    /// There is no such version.
+    #[error("there is no version {0}")]
+    Unknown(String),
+    /// The version is there, but not to be used.
+    #[error("version {} cannot be used: {}", .0.version, .0.reason)]
+    Unreadable(Unreadable),
+}
+
+/// A version on disk that is not to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name.
+    pub version: String,
+    /// In words.
+    pub reason: String,
+}
+
+/// A version that was read or written.
+#[derive(Debug, Clone)]
+pub struct Kept<R> {
+    /// Names sort by time.
+    pub version: String,
+    /// When it was trained.
+    pub trained_at: Timestamp,
+    /// What training had to say.
+    pub report: R,
+    /// The weights.
+    pub item_item: ItemItem,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest<R> {
+    format: u32,
+    catalogue: String,
+    trained_at: Timestamp,
+    weights_sha256: String,
+    fold_in: FoldIn,
+    report: R,
+}
+
+/// The folder of one catalogue's weights. Blocking: reading and writing take milliseconds.
+#[derive(Debug, Clone)]
+pub struct Artefacts {
+    folder: PathBuf,
+    catalogue: String,
+    keep: usize,
+}
+
+impl Artefacts {
+    /// Under `folder` (made when first needed), for the database called `catalogue`; the newest `keep` versions stay.
+    pub fn new(folder: impl AsRef<Path>, catalogue: impl Into<String>, keep: usize) -> Self {
+        Self { folder: folder.as_ref().join(KIND), catalogue: catalogue.into(), keep: keep.max(1) }
+    }
+
+    /// Saves weights as the newest version and removes what is too many.
+    pub fn save<R: Serialize>(&self, item_item: ItemItem, report: R, trained_at: Timestamp) -> Result<Kept<R>, ArtefactError> {
+        let version = self.next_version(trained_at)?;
+        let weights = encoded(&item_item);
+        let manifest = Manifest {
+            format: FORMAT,
+            catalogue: self.catalogue.clone(),
+            trained_at,
+            weights_sha256: hex::encode(Sha256::digest(&weights)),
+            fold_in: item_item.fold_in(),
+            report,
+        };
+        let temporary = self.folder.join(format!(".{version}.part"));
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).map_err(at(&temporary))?;
+        }
+        fs::create_dir_all(&temporary).map_err(at(&temporary))?;
+        write_durably(&temporary.join(WEIGHTS), &weights)?;
+        write_durably(&temporary.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+        sync_folder(&temporary)?;
+        let place = self.folder.join(&version);
+        fs::rename(&temporary, &place).map_err(at(&place))?;
+        sync_folder(&self.folder)?;
+        self.clean_up();
+        Ok(Kept { version, trained_at, report: manifest.report, item_item })
+    }
+
+    /// The newest version that can be used, if any, and what was skipped on the way, newest first.
+    pub fn newest<R: DeserializeOwned>(&self) -> Result<(Option<Kept<R>>, Vec<Unreadable>), ArtefactError> {
+        let mut skipped = Vec::new();
+        for version in self.versions()?.into_iter().rev() {
+            match self.read(version) {
+                Ok(kept) => return Ok((Some(kept), skipped)),
+                Err(unreadable) => skipped.push(unreadable),
+            }
+        }
+        Ok((None, skipped))
+    }
+
+    /// One version.
+    pub fn load<R: DeserializeOwned>(&self, version: &str) -> Result<Kept<R>, ArtefactError> {
+        match self.versions()?.into_iter().find(|known| known == version) {
+            Some(version) => self.read(version).map_err(ArtefactError::Unreadable),
+            None => Err(ArtefactError::Unknown(version.to_owned())),
+        }
+    }
+
+    /// The versions on disk, oldest first, good or not.
+    pub fn versions(&self) -> Result<Vec<String>, ArtefactError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(ArtefactError::Io(self.folder.clone(), error)),
+        };
+        let mut versions = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(at(&self.folder))?.file_name();
+            versions.extend(name.to_str().filter(|name| !name.starts_with('.')).map(str::to_owned));
+        }
+        versions.sort();
+        Ok(versions)
+    }
+
+    /// Later than every version there is, even where the clock went back.
+    fn next_version(&self, at: Timestamp) -> Result<String, ArtefactError> {
+        // Fixed width, so that names sort as times do; such as 20261124T043000123Z.
+        let name = |at: Timestamp| at.to_string().chars().filter(|letter| letter.is_ascii_alphanumeric()).collect::<String>();
+        let newest = self.versions()?.pop();
+        let (plain, floor) = (name(at), newest.unwrap_or_default());
+        Ok(if plain > floor { plain } else { format!("{floor}-1") })
+    }
+
+    fn read<R: DeserializeOwned>(&self, version: String) -> Result<Kept<R>, Unreadable> {
+        let folder = self.folder.join(&version);
+        let read = || -> Result<(Manifest<R>, ItemItem), String> {
+            let manifest = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+            let manifest: Manifest<R> = serde_json::from_slice(&manifest).map_err(|error| format!("{MANIFEST}: {error}"))?;
+            if manifest.format != FORMAT {
+                return Err(format!("format {} is not {FORMAT}", manifest.format));
+            }
+            if manifest.catalogue != self.catalogue {
+                return Err("it belongs to another database".to_owned());
+            }
+            let weights = fs::read(folder.join(WEIGHTS)).map_err(|error| format!("{WEIGHTS}: {error}"))?;
+            if hex::encode(Sha256::digest(&weights)) != manifest.weights_sha256 {
+                return Err(format!("{WEIGHTS} is torn: the checksum differs"));
+            }
+            let item_item = decoded(&weights, manifest.fold_in).ok_or_else(|| format!("{WEIGHTS} does not hold weights"))?;
+            Ok((manifest, item_item))
+        };
+        match read() {
+            Ok((manifest, item_item)) => Ok(Kept { version, trained_at: manifest.trained_at, report: manifest.report, item_item }),
+            Err(reason) => Err(Unreadable { version, reason }),
+        }
+    }
+
+    /// Removes the oldest versions and what interrupted writes left; a failure costs disk space only.
+    fn clean_up(&self) {
+        let versions = self.versions().unwrap_or_default();
+        let parts = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let parts = parts.filter(|path| path.extension().is_some_and(|extension| extension == "part"));
+        let old = versions[..versions.len().saturating_sub(self.keep)].iter().map(|version| self.folder.join(version));
+        for path in parts.chain(old) {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(%error, "an old version of the item-item weights stays on disk: {error}");
+            }
+        }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ArtefactError {
+    let path = path.to_owned();
+    move |error| ArtefactError::Io(path, error)
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), ArtefactError> {
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(at(path))
+}
+
+/// Makes names durable; Windows cannot open folders, and does not need it.
+fn sync_folder(folder: &Path) -> Result<(), ArtefactError> {
+    if cfg!(unix) { fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder)) } else { Ok(()) }
+}
+
+fn encoded(item_item: &ItemItem) -> Vec<u8> {
+    let (offsets, targets, weights) = item_item.parts();
+    let mut bytes = Vec::with_capacity(16 + 4 * (offsets.len() + targets.len() + weights.len()));
+    bytes.extend((offsets.len() as u64).to_le_bytes());
+    bytes.extend((targets.len() as u64).to_le_bytes());
+    bytes.extend(offsets.iter().chain(targets).flat_map(|number| number.to_le_bytes()));
+    bytes.extend(weights.iter().flat_map(|weight| weight.to_le_bytes()));
+    bytes
+}
+
+fn decoded(bytes: &[u8], fold_in: FoldIn) -> Option<ItemItem> {
+    let (offsets, rest) = bytes.split_first_chunk::<8>()?;
+    let (weights, rest) = rest.split_first_chunk::<8>()?;
+    let (offsets, weights) = (usize::try_from(u64::from_le_bytes(*offsets)).ok()?, usize::try_from(u64::from_le_bytes(*weights)).ok()?);
+    let (numbers, torn) = rest.as_chunks::<4>();
+    if !torn.is_empty() || weights.checked_mul(2)?.checked_add(offsets)? != numbers.len() {
+        return None;
+    }
+    let (offsets, numbers) = numbers.split_at(offsets);
+    let (targets, weights) = numbers.split_at(weights);
+    let whole = |numbers: &[[u8; 4]]| numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect::<Vec<_>>();
+    ItemItem::from_parts(fold_in, whole(offsets), whole(targets), weights.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::ItemKey, learned::ItemItemBuilder};
+
+    fn weights(strength: f32) -> ItemItem {
+        let mut builder = ItemItemBuilder::new(4, 2);
+        builder.push(ItemKey(2), vec![(ItemKey(5), strength), (ItemKey(0), -0.5)]);
+        builder.push(ItemKey(5), vec![(ItemKey(2), 0.25)]);
+        builder.finish(FoldIn { half_life_events: Some(4.0), floor: 0.2, dislike: 0.25, graded: true })
+    }
+
+    fn time(ms: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + ms).unwrap()
+    }
+
+    fn newest(artefacts: &Artefacts) -> (Option<Kept<String>>, Vec<Unreadable>) {
+        artefacts.newest().unwrap()
+    }
+
+    #[test]
+    fn what_was_saved_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::new(folder.path(), "shop", 3);
+        assert!(newest(&artefacts).0.is_none());
+
+        let saved = artefacts.save(weights(0.75), "fine".to_owned(), time(0)).unwrap();
+
+        let (kept, skipped) = newest(&artefacts);
+        let kept = kept.unwrap();
+        assert_eq!((kept.version.as_str(), kept.report.as_str(), kept.trained_at), (saved.version.as_str(), "fine", time(0)));
+        assert_eq!(kept.item_item, weights(0.75));
+        assert!(skipped.is_empty());
+        assert_eq!(artefacts.load::<String>(&saved.version).unwrap().item_item, weights(0.75));
+        assert!(matches!(artefacts.load::<String>("../shop"), Err(ArtefactError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_torn_version_is_named_and_the_last_good_one_is_used() {
+        for (file, reason) in [(WEIGHTS, "torn"), (MANIFEST, MANIFEST)] {
+            let folder = tempfile::tempdir().unwrap();
+            let artefacts = Artefacts::new(folder.path(), "shop", 3);
+            let good = artefacts.save(weights(1.0), "good".to_owned(), time(0)).unwrap();
+            let torn = artefacts.save(weights(2.0), "torn".to_owned(), time(1)).unwrap();
+            let path = folder.path().join(KIND).join(&torn.version).join(file);
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+
+            let (kept, skipped) = newest(&artefacts);
+
+            assert_eq!(kept.unwrap().version, good.version);
+            assert_eq!(skipped.len(), 1);
+            assert_eq!(skipped[0].version, torn.version);
+            assert!(skipped[0].reason.contains(reason), "{skipped:?}");
+        }
+    }
+
+    #[test]
+    fn weights_of_another_database_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        Artefacts::new(folder.path(), "shop", 3).save(weights(1.0), "fine".to_owned(), time(0)).unwrap();
+
+        let (kept, skipped) = newest(&Artefacts::new(folder.path(), "another", 3));
+
+        assert!(kept.is_none());
+        assert!(skipped[0].reason.contains("another database"), "{skipped:?}");
+    }
+
+    #[test]
+    fn versions_sort_by_time_even_when_the_clock_went_back_and_old_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::new(folder.path(), "shop", 2);
+        fs::create_dir_all(folder.path().join(KIND).join(".interrupted.part")).unwrap();
+
+        let saved: Vec<_> = [5, 5, 3, 4].iter().map(|ms| artefacts.save(weights(1.0), format!("{ms}"), time(*ms)).unwrap().version).collect();
+
+        assert!(saved.is_sorted(), "{saved:?}");
+        assert_eq!(artefacts.versions().unwrap(), saved[2..]);
+        assert_eq!(newest(&artefacts).0.unwrap().report, "4");
+        assert!(!folder.path().join(KIND).join(".interrupted.part").exists());
+    }
+
+    #[test]
+    fn bytes_that_are_no_weights_are_refused() {
+        let good = encoded(&weights(1.0));
+        let mut too_many = good.clone();
+        too_many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+
+        assert!(decoded(&good, FoldIn::default()).is_some());
+        for bad in [&[][..], &good[..7], &good[..good.len() - 1], &good[..good.len() - 4], &too_many] {
+            assert!(decoded(bad, FoldIn::default()).is_none());
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary with the real model, SQLite and the real index, over HTTP: what a user of inkling may rely on.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod bad_input;
+mod doors;
+mod durability;
+mod feedback;
+mod recommending;
+mod server;
+mod shop;
+mod start;
+mod training;

@@ -1,0 +1,162 @@
+//! Weights: learned on demand without dropping a request, loaded at the next start, skipped when torn.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use futures::future::join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value as Json, json};
+
+use crate::server::{Client, Server, ids, until};
+
+const GROUPS: usize = 4;
+const ITEMS: usize = 40;
+const USERS: usize = 80;
+
+/// Forty items whose words say nothing, and users who like every item of one group.
+async fn fill(client: &Client) {
+    let items: Vec<Json> = (0..ITEMS).map(|i| json!({"item_id": format!("i{i}"), "title": format!("Thing number {i}")})).collect();
+    client.post("/items", &json!(items)).await;
+    let mut events = Vec::new();
+    for user in 0..USERS {
+        for item in (0..ITEMS).filter(|item| item % GROUPS == user % GROUPS && (item / GROUPS + user / GROUPS) % 3 > 0) {
+            events.push(
+                json!({"event_id": format!("{user}/{item}"), "type": "purchase", "user_id": format!("u{user}"), "item_id": format!("i{item}"), "value": 10,
+                "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + item / 2, user % 24)}),
+            );
+        }
+    }
+    // Of group 1, and nothing else.
+    events.push(json!({"type": "click", "user_id": "probe", "item_id": "i1"}));
+    events.push(json!({"type": "click", "user_id": "probe", "item_id": "i5"}));
+    let answer = client.post("/feedback", &json!(events)).await;
+    assert_eq!(answer["accepted"], events.len(), "{answer}");
+    client.all_searchable().await;
+}
+
+async fn probe(client: &Client) -> Json {
+    client.recommend(&json!({"user_id": "probe", "limit": 5, "exclude_items": ["i1", "i5"], "explain": true})).await
+}
+
+fn is_collaborative(answer: &Json) -> bool {
+    let first = &answer["items"][0];
+    let number: usize = first["item_id"].as_str().unwrap()[1..].parse().unwrap();
+    first["sources"].as_array().unwrap().contains(&json!("collaborative")) && number % GROUPS == 1
+}
+
+fn newest(data: &Path) -> PathBuf {
+    let mut versions: Vec<PathBuf> = fs::read_dir(data.join("artefacts/item-item")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    versions.sort();
+    versions.pop().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let client = server.client();
+    fill(&client).await;
+    let before = probe(&client).await;
+    assert!(!is_collaborative(&before), "{before}");
+    assert_eq!(client.get("/admin/train").await.good()["running"], false);
+
+    let done = Arc::new(AtomicBool::new(false));
+    let askers = (0..3).map(|asker| {
+        let (client, done) = (client.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut answers = 0;
+            while !done.load(Ordering::Relaxed) {
+                let reply = client.json(Method::POST, "/recommend", &json!({"user_id": format!("u{asker}")})).await;
+                assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+                assert!(!reply.value()["items"].as_array().unwrap().is_empty());
+                answers += 1;
+            }
+            answers
+        })
+    });
+    let askers: Vec<_> = askers.collect();
+    let mut versions = Vec::new();
+    for _ in 0..3 {
+        let report = client.post("/admin/train", &json!({})).await;
+        assert_eq!(report["published"], true, "{report}");
+        versions.push(report["version"].as_str().unwrap().to_owned());
+    }
+    done.store(true, Ordering::Relaxed);
+    for answers in join_all(askers).await {
+        assert!(answers.unwrap() > 0);
+    }
+    assert!(is_collaborative(&probe(&client).await), "{}", probe(&client).await);
+    let shown = client.get("/admin/train").await.good();
+    assert_eq!((&shown["running"], &shown["last"]["version"]), (&json!(false), &json!(versions[2])), "{shown}");
+    server.stop().await;
+
+    // The restart serves the newest version without training.
+    let server = Server::start(folder.path()).await;
+    let client = server.client();
+    assert!(is_collaborative(&probe(&client).await));
+    assert_eq!(client.get("/admin/train").await.good()["last"], Json::Null);
+    assert!(client.metrics().await.contains(&format!("inkling_collaborative_info{{version=\"{}\"}} 1", versions[2])));
+    server.stop().await;
+
+    // The newest is torn: an older one serves, and the log says so.
+    let torn = newest(folder.path()).join("weights.bin");
+    let mut bytes = fs::read(&torn).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8].iter_mut().for_each(|byte| *byte ^= 0xff);
+    fs::write(&torn, bytes).unwrap();
+    let mut server = Server::start(folder.path()).await;
+    let line = server.logged("cannot be used").await;
+    assert!(line.contains("WARN") && line.contains(&versions[2]), "{line}");
+    assert!(is_collaborative(&probe(&server.client()).await));
+    assert!(server.client().metrics().await.contains(&format!("inkling_collaborative_info{{version=\"{}\"}} 1", versions[1])));
+    server.stop().await;
+
+    // All are torn: the start works, and learns anew from the log.
+    for version in fs::read_dir(folder.path().join("artefacts/item-item")).unwrap() {
+        fs::write(version.unwrap().path().join("manifest.json"), "{").unwrap();
+    }
+    let server = Server::start(folder.path()).await;
+    let client = server.client();
+    until("it learned by itself", || async { client.get("/admin/train").await.good()["last"]["published"] == true }).await;
+    assert!(is_collaborative(&probe(&client).await));
+    assert_eq!(server.log().iter().filter(|line| line.contains("cannot be used")).count(), 3);
+}
+
+#[tokio::test]
+async fn one_click_of_a_newcomer_changes_the_next_list_and_is_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let client = server.client();
+    fill(&client).await;
+    client.post("/admin/train", &json!({})).await;
+    let ask = json!({"user_id": "newcomer", "text": "thing number", "limit": 5, "explain": true});
+    let before = client.recommend(&ask).await;
+
+    client.post("/feedback", &json!({"type": "click", "user_id": "newcomer", "item_id": "i3"})).await;
+
+    let after = client.recommend(&ask).await;
+    assert_ne!(ids(&before), ids(&after));
+    let because: Vec<_> = after["items"].as_array().unwrap().iter().filter(|item| item["explanation"]["because"] != json!([])).collect();
+    assert!(because.len() >= 3, "{after}");
+    for item in because {
+        let number: usize = item["item_id"].as_str().unwrap()[1..].parse().unwrap();
+        assert_eq!((number % GROUPS, &item["explanation"]["because"][0]["item_id"]), (3, &json!("i3")), "{after}");
+    }
+    assert!(before["items"].as_array().unwrap().iter().all(|item| item["explanation"]["because"] == json!([])), "{before}");
+}
+
+#[tokio::test]
+async fn new_events_set_off_a_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder.path(), &[("INKLING_TRAINING__EVERY_EVENTS", "100")]).await;
+    let client = server.client();
+
+    fill(&client).await;
+
+    until("a training has run", || async { client.get("/admin/train").await.good()["last"]["published"] == true }).await;
+    assert!(is_collaborative(&probe(&client).await));
+}

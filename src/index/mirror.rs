@@ -9,7 +9,9 @@ use crate::domain::{Embedding, ItemKey};
 
 #[derive(Default)]
 pub(super) struct Mirror {
-    rows: FxHashMap<ItemKey, Row>,
+    /// By key: keys are small and dense, and a table is half as far away as a map.
+    rows: Vec<Option<Row>>,
+    len: usize,
     /// Items that have the term.
     document_counts: FxHashMap<u32, u32>,
     embedded: usize,
@@ -24,19 +26,27 @@ struct Row {
 impl Mirror {
     pub(super) fn put(&mut self, key: ItemKey, embedding: Option<Embedding>, terms: Terms) {
         self.remove(key);
-        for (term, _) in terms.pairs() {
+        for term in terms.numbers() {
             *self.document_counts.entry(*term).or_insert(0) += 1;
         }
         self.embedded += usize::from(embedding.is_some());
-        self.worded += usize::from(!terms.pairs().is_empty());
-        self.rows.insert(key, Row { embedding, terms });
+        self.worded += usize::from(!terms.numbers().is_empty());
+        if self.rows.len() <= key.row() {
+            self.rows.resize_with(key.row() + 1, || None);
+        }
+        self.rows[key.row()] = Some(Row { embedding, terms });
+        self.len += 1;
+    }
+
+    fn row(&self, key: ItemKey) -> Option<&Row> {
+        self.rows.get(key.row())?.as_ref()
     }
 
     pub(super) fn remove(&mut self, key: ItemKey) -> bool {
-        let Some(row) = self.rows.remove(&key) else {
+        let Some(row) = self.rows.get_mut(key.row()).and_then(Option::take) else {
             return false;
         };
-        for (term, _) in row.terms.pairs() {
+        for term in row.terms.numbers() {
             if let Some(count) = self.document_counts.get_mut(term) {
                 *count -= 1;
                 if *count == 0 {
@@ -44,13 +54,14 @@ impl Mirror {
                 }
             }
         }
+        self.len -= 1;
         self.embedded -= usize::from(row.embedding.is_some());
-        self.worded -= usize::from(!row.terms.pairs().is_empty());
+        self.worded -= usize::from(!row.terms.numbers().is_empty());
         true
     }
 
     pub(super) fn len(&self) -> usize {
-        self.rows.len()
+        self.len
     }
 
     /// Items with an embedding, and items with terms.
@@ -59,23 +70,29 @@ impl Mirror {
         (self.embedded, self.worded)
     }
 
+    /// Whether the item has an embedding or terms now, and would have none.
+    #[cfg(feature = "edge")]
+    pub(super) fn has_more(&self, key: ItemKey, embedded: bool, worded: bool) -> bool {
+        self.row(key).is_some_and(|row| (row.embedding.is_some() && !embedded) || (!row.terms.numbers().is_empty() && !worded))
+    }
+
     /// Items and their vectors, counted together.
     #[cfg(feature = "edge")]
     pub(super) fn pieces(&self) -> usize {
-        self.rows.len() + self.embedded + self.worded
+        self.len + self.embedded + self.worded
     }
 
     pub(super) fn cosines(&self, query: &Embedding, keys: &[ItemKey]) -> Vec<(ItemKey, f32)> {
-        keys.iter().filter_map(|key| Some((*key, query.cosine(self.rows.get(key)?.embedding.as_ref()?)))).collect()
+        keys.iter().filter_map(|key| Some((*key, query.cosine(self.row(*key)?.embedding.as_ref()?)))).collect()
     }
 
     /// BM25 of each known key, for terms weighed by [`Self::weigh`].
     pub(super) fn lexical_scores(&self, weighed: &[(u32, f32)], keys: &[ItemKey]) -> Vec<(ItemKey, f32)> {
-        keys.iter().filter_map(|key| Some((*key, score(weighed, self.rows.get(key)?.terms.pairs())))).collect()
+        keys.iter().filter_map(|key| Some((*key, score(weighed, &self.row(*key)?.terms)))).collect()
     }
 
     pub(super) fn embeddings(&self, keys: &[ItemKey]) -> Vec<(ItemKey, Embedding)> {
-        keys.iter().filter_map(|key| Some((*key, self.rows.get(key)?.embedding.clone()?))).collect()
+        keys.iter().filter_map(|key| Some((*key, self.row(*key)?.embedding.clone()?))).collect()
     }
 
     /// The query's terms times their inverse document frequency, sorted by number: the `most` that weigh most, none that no item has.
@@ -96,19 +113,19 @@ impl Mirror {
 
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = ItemKey> {
-        self.rows.keys().copied()
+        self.rows.iter().enumerate().filter_map(|(row, found)| found.as_ref().map(|_| ItemKey(row as u32)))
     }
 }
 
 /// Both sorted by term; the query's list is the short one.
-fn score(query: &[(u32, f32)], item: &[(u32, f32)]) -> f32 {
-    let mut rest = item;
+fn score(query: &[(u32, f32)], item: &Terms) -> f32 {
+    let (numbers, weights) = (item.numbers(), item.weights());
+    let mut from = 0;
     let mut sum = 0.0;
     for (term, weight) in query {
-        let at = rest.partition_point(|pair| pair.0 < *term);
-        rest = &rest[at..];
-        match rest.first() {
-            Some(pair) if pair.0 == *term => sum += weight * pair.1,
+        from += numbers[from..].partition_point(|number| number < term);
+        match numbers.get(from) {
+            Some(number) if number == term => sum += weight * weights[from],
             Some(_) => {}
             None => break,
         }

@@ -108,7 +108,7 @@ impl Shard {
                     for (name, vector) in vectors {
                         match vector {
                             VectorInternal::Dense(vector) if name == DENSE => embedding = Embedding::new(vector).ok(),
-                            VectorInternal::Sparse(vector) if name == LEXICAL => terms = Terms::from_pairs(vector.indices.into_iter().zip(vector.values)),
+                            VectorInternal::Sparse(vector) if name == LEXICAL => terms = Terms::from_parts(vector.indices, vector.values),
                             _ => {}
                         }
                     }
@@ -140,6 +140,15 @@ impl Shard {
     pub(super) fn upsert(&self, points: Vec<IndexPoint>) -> Result<(), IndexError> {
         let points = last_of_each_key(points);
         self.index_fields(points.iter().flat_map(|point| fields::attributes(&point.facts)))?;
+        // A point in an optimised segment keeps those of its vectors that the new one lacks, unless it is deleted first.
+        let losing: Vec<PointId> = {
+            let mirror = self.mirror();
+            let loses = |point: &&IndexPoint| mirror.has_more(point.key, point.embedding.is_some(), !point.terms.numbers().is_empty());
+            points.iter().filter(loses).map(|point| PointId::NumId(point.key.0.into())).collect()
+        };
+        if !losing.is_empty() {
+            self.engine.update(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids: losing })).map_err(failed)?;
+        }
         let persisted = points.iter().map(persisted).collect();
         let upsert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(persisted));
         self.engine.update(UpdateOperation::PointOperation(upsert)).map_err(failed)?;
@@ -246,8 +255,8 @@ fn persisted(point: &IndexPoint) -> PointStructPersisted {
     if let Some(embedding) = &point.embedding {
         vectors.insert(DENSE.to_owned(), VectorPersisted::Dense(embedding.to_vec()));
     }
-    if !point.terms.pairs().is_empty() {
-        let (indices, values) = point.terms.pairs().iter().copied().unzip();
+    if !point.terms.numbers().is_empty() {
+        let (indices, values) = (point.terms.numbers().to_vec(), point.terms.weights().to_vec());
         vectors.insert(LEXICAL.to_owned(), VectorPersisted::Sparse(SparseVector { indices, values }));
     }
     PointStructPersisted { id: PointId::NumId(point.key.0.into()), vector: VectorStructPersisted::Named(vectors), payload: Some(fields::payload(&point.facts)) }

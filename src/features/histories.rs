@@ -67,10 +67,7 @@ mod tests {
         (0..n).map(act).collect()
     }
 
-    async fn loads<E>(histories: &Histories, actor: &Actor, n: i64) -> usize
-    where
-        E: std::fmt::Debug,
-    {
+    async fn loads(histories: &Histories, actor: &Actor, n: i64) -> usize {
         histories.of(actor, async { Ok::<_, Infallible>(history(n)) }).await.unwrap().len()
     }
 
@@ -79,10 +76,10 @@ mod tests {
         let histories = Histories::new(1 << 20);
         let ann = Actor::User(UserId::new("ann").unwrap());
 
-        assert_eq!(loads::<Infallible>(&histories, &ann, 1).await, 1);
-        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 1);
+        assert_eq!(loads(&histories, &ann, 1).await, 1);
+        assert_eq!(loads(&histories, &ann, 2).await, 1);
         histories.forget(&ann);
-        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 2);
+        assert_eq!(loads(&histories, &ann, 2).await, 2);
     }
 
     #[tokio::test]
@@ -108,14 +105,14 @@ mod tests {
         release.send(()).unwrap();
 
         assert_eq!(slow.await.unwrap(), 1);
-        assert_eq!(loads::<Infallible>(&histories, &ann, 2).await, 2);
+        assert_eq!(loads(&histories, &ann, 2).await, 2);
     }
 
     #[tokio::test]
     async fn memory_is_bounded() {
         let histories = Histories::new(100_000);
         for n in 0..1_000 {
-            loads::<Infallible>(&histories, &Actor::User(UserId::new(format!("u{n}")).unwrap()), 50).await;
+            loads(&histories, &Actor::User(UserId::new(format!("u{n}")).unwrap()), 50).await;
         }
 
         assert!(histories.cache.weight() <= 100_000);

@@ -45,7 +45,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    fn new(pairs: Box<[(u32, f32)]>) -> Self {
+    fn new(pairs: &[(u32, f32)]) -> Self {
         let (numbers, weights): (Vec<u32>, Vec<f32>) = pairs.iter().copied().unzip();
         Self { numbers: numbers.into(), weights: weights.into() }
     }
@@ -65,7 +65,7 @@ impl Terms {
     pub(super) fn from_parts(numbers: Vec<u32>, weights: Vec<f32>) -> Self {
         let mut pairs: Box<[_]> = numbers.into_iter().zip(weights).collect();
         pairs.sort_unstable_by_key(|pair| pair.0);
-        Self::new(pairs)
+        Self::new(&pairs)
     }
 }
 
@@ -104,7 +104,7 @@ impl Lexicon {
         let opening = text.trim_start_matches(['"', '\'', ' ']);
         counts.add(self.analyzer.tokens(if title.is_empty() { text } else { opening.strip_prefix(title).unwrap_or(text) }), 1.0);
         let norm = K1 * (1.0 - B + B * counts.length / self.settings.average_length.max(1.0));
-        Terms::new(counts.into_pairs(|count| count * (K1 + 1.0) / (count + norm)))
+        Terms::new(&counts.into_pairs(|count| count * (K1 + 1.0) / (count + norm)))
     }
 
     /// A query's terms. Words like "the" are left out, unless there is nothing else.

@@ -2,7 +2,8 @@
 //!
 //! 10,000 items, 100,000 events of 2,000 users with tastes, all invented from a seed. Contenders alternate, so that a busy machine slows all of
 //! them alike; medians of rounds are printed as ratios beside what was promised. Loading takes some minutes, most of it the encoding of the items:
-//! `cargo bench --bench serving -- FOLDER` keeps the loaded data there and begins with it the next time.
+//! `cargo bench --bench serving -- FOLDER` keeps the loaded data there and begins with it the next time; `-- FOLDER alone crowd` does those parts
+//! only, of `memory`, `alone`, `crowd` and `feedback`. The server inherits the environment: `INKLING_HTTP__DEADLINE_MS=2000` shows what the deadline does.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 use std::{
@@ -34,7 +35,10 @@ const FEEDBACK: usize = CONNECTIONS * 100;
 const UNDEGRADED: &[u8] = b"\"degraded\":[]";
 
 fn main() {
-    let kept = std::env::args().nth(1).filter(|folder| !folder.starts_with('-')).map(PathBuf::from);
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let kept = arguments.next().map(PathBuf::from);
+    let parts: Vec<String> = arguments.collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
     let temporary = tempfile::tempdir().unwrap();
     let data = kept.unwrap_or_else(|| temporary.path().to_owned());
     let cores = std::thread::available_parallelism().unwrap();
@@ -43,16 +47,22 @@ fn main() {
     let mut table = Table::default();
     let mut server = Server::start(&data, &[("INKLING_TRAINING__EVERY_EVENTS", "0")]);
     load_world(&server);
-    memory(&mut server, &mut table);
-    recommend_alone(&server, &mut table);
-    recommend_crowd(&server, &mut table);
-    feedback(&server, &data, "", &mut table);
-    table.add("VmRSS after all of this", format!("{:.0} MB", server.memory_mb("VmRSS")), "");
-    drop(server);
-
-    let server = Server::start(&data, &[]);
-    feedback(&server, &data, ", learning every 1,000 events (default)", &mut table);
-    drop(server);
+    if wanted("memory") {
+        memory(&mut server, &mut table);
+    }
+    if wanted("alone") {
+        recommend_alone(&server, &mut table);
+    }
+    if wanted("crowd") {
+        recommend_crowd(&server, &mut table);
+    }
+    if wanted("feedback") {
+        feedback(&server, &data, "", &mut table);
+        table.add("resident memory after all of this", format!("{:.0} MB", server.memory_mb("VmRSS")), "at most 600");
+        drop(server);
+        let learning = Server::start(&data, &[]);
+        feedback(&learning, &data, ", learning every 1,000 events (default)", &mut table);
+    }
     print!("\n{}", table.0);
     println!("load {} after", load());
 }
@@ -284,7 +294,7 @@ fn feedback(server: &Server, data: &Path, when: &str, table: &mut Table) {
         let crowd = crowd(server, &requests);
         let after = counters(&mut line);
         assert_eq!(crowd.refused, 0);
-        assert_eq!(after.0 - before.0, FEEDBACK as f64, "every event counts once");
+        assert_eq!(after.0 - before.0, FEEDBACK, "every event counts once");
         if round == 0 {
             continue; // warms up
         }
@@ -293,7 +303,7 @@ fn feedback(server: &Server, data: &Path, when: &str, table: &mut Table) {
         floors.push(rate / (FEEDBACK as f64 / floor.took.as_secs_f64()));
         of_disk.push(rate / (CONNECTIONS as f64 / sync));
         syncs.push(sync * 1e3);
-        grouped.push((after.0 - before.0) / (after.1 - before.1));
+        grouped.push(FEEDBACK as f64 / (after.1 - before.1) as f64);
     }
     table.add(&format!("/feedback, 64 connections{when}"), format!("{:.0} /s", median(&mut rates)), "");
     table.add("  events per commit (one fsync each)", format!("{:.1}", median(&mut grouped)), "at least 16");
@@ -303,9 +313,9 @@ fn feedback(server: &Server, data: &Path, when: &str, table: &mut Table) {
 }
 
 /// Events and commits so far.
-fn counters(line: &mut Line) -> (f64, f64) {
+fn counters(line: &mut Line) -> (usize, usize) {
     let metrics = line.metrics();
-    (sum(&metrics, "inkling_events_total"), sum(&metrics, "inkling_store_commits_total"))
+    (sum(&metrics, "inkling_events_total") as usize, sum(&metrics, "inkling_store_commits_total") as usize)
 }
 
 fn fsync_seconds(folder: &Path) -> f64 {

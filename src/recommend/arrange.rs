@@ -56,12 +56,12 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Item, ItemFacts, Score},
-        recommend::rank::Candidate,
+        recommend::rank::{Candidate, Sources},
     };
 
     fn ranked(key: u32, score: f32) -> Ranked {
         let item: Item = serde_json::from_value(serde_json::json!({"item_id": format!("i{key}"), "title": "x"})).unwrap();
-        let candidate = Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Vec::new(), features: [0.0; 6] };
+        let candidate = Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features: [0.0; 6] };
         Ranked { candidate, parts: [0.0; 6], boost: 0.0, score: Score::new(score).unwrap() }
     }
 

@@ -38,7 +38,7 @@ pub use snapshot::{Collaborative, ModelSet, Models};
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
-use rank::{Candidate, Scale};
+use rank::{Candidate, Scale, Sources};
 use retrieve::Retrieved;
 
 /// History items named as reasons.
@@ -180,7 +180,7 @@ impl Inner {
                 text: text.filter(|_| request.with_texts),
                 position,
                 score: place.ranked.score.get(),
-                sources: place.ranked.candidate.sources,
+                sources: place.ranked.candidate.sources.list().collect(),
                 arranged: place.arranged,
             })
             .collect();
@@ -197,14 +197,15 @@ impl Inner {
     fn candidates(&self, retrieved: &mut Retrieved, request: &RecommendationRequest) -> Vec<Candidate> {
         let table = self.columns.read();
         let sources = std::mem::take(&mut retrieved.sources);
-        let candidate = |(key, mut sources): (ItemKey, Vec<_>)| {
+        let collaborative =
+            |key: ItemKey| retrieved.collaborative.binary_search_by_key(&key, |(other, _)| *other).map_or(0.0, |place| retrieved.collaborative[place].1);
+        let candidate = |(key, sources): (ItemKey, Sources)| {
             let facts = Arc::clone(retrieved.eligible.admit(&table, key, request.now)?);
-            sources.sort_unstable();
             let known = |scores: &FxHashMap<ItemKey, f32>, absent: f32| scores.get(&key).copied().unwrap_or(absent);
             let features = Feature::ALL.map(|feature| match feature {
                 Feature::Semantic => known(&retrieved.semantic, f32::NAN),
                 Feature::Lexical => known(&retrieved.lexical, 0.0),
-                Feature::Collaborative => known(&retrieved.collaborative, 0.0),
+                Feature::Collaborative => collaborative(key),
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
@@ -269,7 +270,7 @@ impl Inner {
 
     /// Hands what was shown to the store's log; never delays the answer.
     fn expose(&self, recommendation_id: &RecommendationId, request: &RecommendationRequest, page: &[Place]) {
-        for source in page.iter().flat_map(|place| &place.ranked.candidate.sources) {
+        for source in page.iter().flat_map(|place| place.ranked.candidate.sources.list()) {
             self.metrics.shown.with_label_values(&[source.name()]).inc();
         }
         self.store.record_exposure(Exposure {

@@ -147,9 +147,11 @@ impl Trainer {
             let total = *accepted.borrow_and_update();
             if total >= trained_at + every {
                 trained_at = total;
-                match self.train().await {
-                    // Busy: the training under way has read most of these events; the failure of another is logged already.
-                    Ok(_) | Err(TrainError::Busy | TrainError::Failed(_)) => {}
+                tokio::select! {
+                    // A training under way is given up: the log is there at the next start.
+                    () = stop.cancelled() => return,
+                    // Busy: the training under way has read most of these events; a failure is logged already.
+                    _ = self.train() => {}
                 }
             }
         }

@@ -13,6 +13,8 @@ mod retrieve;
 mod settings;
 mod snapshot;
 mod taste;
+#[cfg(test)]
+mod tests;
 mod understand;
 
 use std::sync::Arc;

@@ -107,6 +107,6 @@ async fn similar_items_need_no_database() {
     let world = World::stocked();
     world.shop.become_(Mood::Broken);
 
-    // The read path of these tests breaks with everything else; what matters is that the lookup was not the end.
-    assert_eq!(world.get("/items/sku-1/similar").await.json()["detail"], "nothing could be answered right now");
+    // The lookup of the item fails; the read path answers all the same.
+    assert!(world.get("/items/sku-1/similar").await.json()["items"].is_array());
 }

@@ -1,0 +1,136 @@
+//! The read path with parts taken away: real store, real encoder, an index that fails on purpose.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    domain::{Embedding, Filter, Item, Timestamp, UserId},
+    encoder::{Encoder, EncoderSettings, prepare},
+    features::FeatureSettings,
+    index::{Hit, IndexError, IndexPoint, IndexSettings, QueryTerms, Search, VectorIndex},
+};
+
+struct BrokenIndex;
+
+fn broken<T>() -> Result<T, IndexError> {
+    Err(IndexError::Engine("broken on purpose".into()))
+}
+
+#[async_trait]
+impl VectorIndex for BrokenIndex {
+    async fn upsert(&self, _: Vec<IndexPoint>) -> Result<(), IndexError> {
+        broken()
+    }
+    async fn delete(&self, _: &[ItemKey]) -> Result<(), IndexError> {
+        broken()
+    }
+    async fn nearest(&self, _: &Embedding, _: Search<'_>) -> Result<Vec<Hit>, IndexError> {
+        broken()
+    }
+    async fn matching(&self, _: &QueryTerms, _: Search<'_>) -> Result<Vec<Hit>, IndexError> {
+        broken()
+    }
+    async fn similarities(&self, _: &Embedding, _: &[ItemKey]) -> Result<Vec<(ItemKey, f32)>, IndexError> {
+        broken()
+    }
+    async fn lexical_scores(&self, _: &QueryTerms, _: &[ItemKey]) -> Result<Vec<(ItemKey, f32)>, IndexError> {
+        broken()
+    }
+    async fn embeddings(&self, _: &[ItemKey]) -> Result<Vec<(ItemKey, Embedding)>, IndexError> {
+        broken()
+    }
+    async fn flush(&self) -> Result<(), IndexError> {
+        broken()
+    }
+    async fn optimize_if_due(&self) -> Result<bool, IndexError> {
+        broken()
+    }
+    async fn count(&self) -> Result<usize, IndexError> {
+        broken()
+    }
+}
+
+struct Shop {
+    recommender: Recommender,
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+/// A section of the default settings; `config` is on a higher floor, its file is not.
+fn section<T: DeserializeOwned>(name: &str) -> T {
+    let defaults: toml::Table = include_str!("../config/default.toml").parse().unwrap();
+    defaults[name].clone().try_into().unwrap()
+}
+
+async fn shop_with_a_broken_index() -> Shop {
+    let (encoder, features): (EncoderSettings, FeatureSettings) = (section("encoder"), section("features"));
+    let index: IndexSettings = section("index");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let model = prepare(&models, &encoder.model, &mut |_| {}).unwrap();
+    let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::new());
+    let store = Store::open(folder.path(), &section("store"), &registry).await.unwrap();
+    let columns = Arc::new(Columns::default());
+    let items =
+        [("a", 10), ("b", 20), ("c", 30)].map(|(id, price)| serde_json::from_value::<Item>(json!({"item_id": id, "title": id, "price": price})).unwrap());
+    store.put_items(items.to_vec()).await.unwrap();
+    columns.apply(&store.items_above(crate::domain::Revision(0), 10).await.unwrap());
+    let rooms = Rooms {
+        models: Models::new(ModelSet { encoder: Encoder::start(&model, &encoder, &registry).unwrap(), index: Arc::new(BrokenIndex), collaborative: None }),
+        columns,
+        histories: Arc::new(Histories::new(1 << 20)),
+        popularity: Arc::new(Popularity::new(14.0)),
+        store: store.clone(),
+        lexicon: Arc::new(Lexicon::new(&index.lexical)),
+        compute: Compute::start("test", 2, 64).unwrap(),
+    };
+    Shop { recommender: Recommender::new(rooms, section("recommend"), &features, &registry).unwrap(), store, _folder: folder }
+}
+
+fn request() -> RecommendationRequest {
+    RecommendationRequest::warm_up(Timestamp::now(), Instant::now() + Duration::from_secs(20))
+}
+
+fn ids(answer: &Recommendation) -> Vec<&str> {
+    answer.items.iter().map(|item| item.facts.item_id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn without_the_index_there_is_still_a_list_that_says_so_and_keeps_to_the_filter() {
+    let shop = shop_with_a_broken_index().await;
+    let cheap = Filter::parse(&json!({"price": {"lte": 20}}), &|_| None).unwrap();
+
+    let answer = shop.recommender.recommend(RecommendationRequest { filter: Some(cheap), diversity: 0.5, ..request() }).await.unwrap();
+
+    assert_eq!(answer.degraded, [Part::Index]);
+    assert_eq!(ids(&answer), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn without_the_store_there_is_still_a_list_that_says_so_and_keeps_to_the_exclusions() {
+    let shop = shop_with_a_broken_index().await;
+    shop.store.close().await;
+    let excluding = RecommendationRequest { user_id: Some(UserId::new("u").unwrap()), text: None, exclude_items: vec![ItemId::new("b").unwrap()], ..request() };
+
+    let answer = shop.recommender.recommend(excluding).await.unwrap();
+
+    assert_eq!(answer.degraded, [Part::Store]);
+    assert_eq!(ids(&answer), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_request_past_its_deadline_is_answered_without_the_encoder() {
+    let shop = shop_with_a_broken_index().await;
+    let late = RecommendationRequest { deadline: Instant::now() - Duration::from_millis(1), text: Some("never heard of before ".repeat(60)), ..request() };
+
+    let answer = shop.recommender.recommend(late).await.unwrap();
+
+    assert!(answer.degraded.contains(&Part::Encoder), "{:?}", answer.degraded);
+    assert_eq!(answer.items.len(), 3);
+}

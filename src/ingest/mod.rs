@@ -14,7 +14,7 @@ use std::sync::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    domain::{Event, FieldError, Item, ItemId, Revision, SessionId, StoredItem, Timestamp, UserId},
+    domain::{Actor, Event, EventType, FieldError, Item, ItemId, Revision, SessionId, StoredItem, Timestamp, UserId},
     features::{Act, Columns, Histories, Popularity},
     store::{self, Store, StoreError},
     telemetry::Registry,
@@ -227,7 +227,7 @@ struct Trace {
     act: Option<Act>,
     user: Option<UserId>,
     session: Option<SessionId>,
-    kind: crate::domain::EventType,
+    kind: EventType,
 }
 
 fn note(changed: &mut Vec<StoredItem>, item: StoredItem) -> Arc<Item> {
@@ -258,10 +258,10 @@ impl Inner {
                     self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
                     acts.extend(trace.act.map(|act| Act { sequence: *sequence, ..act }));
                     if let Some(user) = trace.user {
-                        self.rooms.histories.forget(&crate::domain::Actor::User(user));
+                        self.rooms.histories.forget(&Actor::User(user));
                     }
                     if let Some(session) = trace.session {
-                        self.rooms.histories.forget(&crate::domain::Actor::Session(session));
+                        self.rooms.histories.forget(&Actor::Session(session));
                     }
                 }
                 store::EventOutcome::Duplicate => {

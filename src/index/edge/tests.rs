@@ -280,7 +280,7 @@ fn filter() -> impl Strategy<Value = Json> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Half of the items are optimised, half are not: the engine has different code for the two.
+    /// On points that are not optimised; the optimised ones have examples above.
     #[test]
     fn the_engines_filter_and_ours_pick_the_same_items(items in prop::collection::vec(item(), 1..30), filters in prop::collection::vec(filter(), 40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     domain::{Revision, Timestamp},
-    encoder::{Encoder, PreparedModel},
+    encoder::{Encoder, EncoderMetrics, PreparedModel},
     features::{Columns, Histories, Popularity},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, IndexError, Lexicon, VectorIndex},
@@ -60,7 +60,7 @@ impl App {
         let compute = Compute::start("compute", cores, 1_024)?;
 
         let store = Store::open(data, &settings.store, &registry).await?;
-        let encoder = Encoder::start(model, &settings.encoder, &registry)?;
+        let encoder = Encoder::start(model, &settings.encoder, &EncoderMetrics::register(&registry)?)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
         let (name, index) = open_collection(&collections, data, &encoder, &store).await?;

@@ -87,7 +87,7 @@ impl Inner {
 
         let semantic = async {
             let Some(text) = cleaned else { return Ok(None) };
-            let encoded = within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text))).await?;
+            let encoded = within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text, request.deadline))).await?;
             let hits = within(deadline, Part::Index, self.timed("semantic", index.nearest(&encoded.embedding, search))).await;
             Ok(Some((encoded, hits)))
         };

@@ -195,8 +195,16 @@ fn memory(server: &mut Server, table: &mut Table) {
 }
 
 fn bare() -> BareModel {
-    let settings =
-        EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions: 1, threads: THREADS, queue: 256, batch_tokens: 256, cache_mb: 0 };
+    let settings = EncoderSettings {
+        model: "all-minilm-l6-v2".to_owned(),
+        max_tokens: 256,
+        sessions: 1,
+        threads: THREADS,
+        queue_tokens: 8_192,
+        queue_ms: 2_000,
+        batch_tokens: 256,
+        cache_mb: 0,
+    };
     BareModel::load(&prepare(&models(), &settings.model, &mut |_| {}).unwrap(), &settings).unwrap()
 }
 

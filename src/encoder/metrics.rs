@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::Provider;
 use crate::telemetry::SECONDS;
 
 /// The encoders' metrics, registered once a process and shared by all encoders: while one model takes over from another both count here.
@@ -24,6 +25,7 @@ pub struct EncoderMetrics {
     pub(super) truncated: IntCounter,
     pub(super) failing: IntGauge,
     pub(super) info: IntGaugeVec,
+    pub(super) provider: IntGaugeVec,
 }
 
 impl EncoderMetrics {
@@ -50,7 +52,12 @@ impl EncoderMetrics {
             Ok::<_, prometheus::Error>(gauges)
         };
         let waiting = gauges("inkling_encoder_waiting_texts", "texts that wait for a forward pass", "lane")?;
+        let provider = gauges("inkling_encoder_provider", "models whose forward passes run on this provider", "provider")?;
+        for known in [Provider::Cpu, Provider::Cuda] {
+            provider.with_label_values(&[known.name()]).set(0);
+        }
         Ok(Self {
+            provider,
             batch_texts: histogram("inkling_encoder_batch_texts", "texts in one forward pass", vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])?,
             tokens: counter("inkling_encoder_tokens_total", "tokens that went through the model, padding excluded")?,
             padding: counter("inkling_encoder_padding_tokens_total", "padding that went through the model with them")?,

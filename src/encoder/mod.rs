@@ -8,15 +8,20 @@ mod bare;
 mod bert;
 mod cache;
 mod clean;
+mod cuda;
 mod fetch;
 mod files;
 mod forward;
 mod graph;
+mod half;
 mod manifest;
 mod metrics;
 mod onnx;
+mod peak;
 mod prepare;
+mod provider;
 mod queue;
+mod sessions;
 mod settings;
 mod tokens;
 mod worker;
@@ -40,19 +45,23 @@ pub use bare::BareModel;
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
 pub use metrics::EncoderMetrics;
+pub use peak::matrix_peak;
 pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare};
+pub use provider::{Provider, ProviderSetting, fetch_gpu};
 pub use settings::EncoderSettings;
 
 use crate::domain::Embedding;
 use cache::Cache;
-use forward::{Forward, Weights};
 use queue::{Lane, Queue, Short, Waiter};
+use sessions::Sessions;
 use tokens::Tokens;
-use worker::{Pass, Shared, Worker};
+use worker::{Shared, Worker};
 
 /// Bytes of bulk texts that wait or are read at a time: enough to sort by length, little memory. Their callers wait for room; a longer text
 /// takes all of it.
 const BULK_BYTES: usize = 256 << 10;
+/// The same for each token of a pass, where a pass is large.
+const BULK_BYTES_A_TOKEN: usize = 64;
 
 /// A text's embedding.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,15 +104,18 @@ pub struct Encoder {
 struct Running {
     shared: Arc<Shared>,
     bulk_room: Arc<Semaphore>,
+    bulk_bytes: usize,
     longest_wait: Duration,
     sessions: usize,
     version: String,
+    provider: Provider,
     width: usize,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.queue.close();
+        self.shared.metrics.provider.with_label_values(&[self.provider.name()]).dec();
         let info = &self.shared.metrics.info;
         let running = info.with_label_values(&[&self.version]);
         running.dec();
@@ -120,38 +132,41 @@ impl Encoder {
     /// Several encoders may run side by side, as long as one model takes over from another: each has its own queue, sessions and cache.
     pub fn start(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics) -> Result<Self, PrepareError> {
         settings.check(model.manifest.max_tokens)?;
-        let layout = settings.layout_here(model.manifest.precision);
-        let weights = Weights::load(model)?;
-        let passes = (0..layout.sessions).map(|_| Ok(Box::new(Forward::load(model, &weights, layout.threads)?) as Box<dyn Pass>));
-        let passes = passes.collect::<Result<Vec<_>, PrepareError>>()?;
-        let encoder = Self::with_passes(model, settings, metrics, passes)?;
+        let sessions = Sessions::start(model, settings)?;
+        let (count, provider) = (sessions.passes.len(), sessions.provider.name());
+        let encoder = Self::with_sessions(model, settings, metrics, sessions)?;
         let version = encoder.version();
-        tracing::info!(model.version = version, "encoder {version} started: {} sessions of {} threads", layout.sessions, layout.threads);
+        tracing::info!(model.version = version, provider, "encoder {version} started: {count} sessions on {provider}");
         Ok(encoder)
     }
 
-    fn with_passes(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics, passes: Vec<Box<dyn Pass>>) -> Result<Self, PrepareError> {
+    fn with_sessions(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics, sessions: Sessions) -> Result<Self, PrepareError> {
+        let Sessions { passes, provider, batch_tokens } = sessions;
         let tokens = Tokens::load(&model.tokenizer, settings.max_tokens)?;
         let shared = Arc::new(Shared {
-            queue: Queue::new(settings.queue_tokens, settings.batch_tokens, metrics.clone()),
+            queue: Queue::new(settings.queue_tokens, batch_tokens, metrics.clone()),
             cache: Cache::new(settings.cache_mb, model.width),
             metrics: metrics.clone(),
             query: tokens.frame(&model.manifest.query_prefix)?,
             item: tokens.frame(&model.manifest.item_prefix)?,
             tokens,
-            batch_tokens: settings.batch_tokens,
+            batch_tokens,
             failing: AtomicUsize::new(0),
         });
         // How much is read of a text changes its embedding, so it is part of the version.
         let version = format!("{}-t{}", model.version, settings.max_tokens);
         metrics.info.with_label_values(&[&version]).inc();
+        metrics.provider.with_label_values(&[provider.name()]).inc();
+        let bulk_bytes = BULK_BYTES.max(batch_tokens * BULK_BYTES_A_TOKEN);
         // Made first: an early return below drops it, which ends the threads started so far.
         let running = Running {
             shared: Arc::clone(&shared),
-            bulk_room: Arc::new(Semaphore::new(BULK_BYTES)),
+            bulk_room: Arc::new(Semaphore::new(bulk_bytes)),
+            bulk_bytes,
             longest_wait: settings.longest_wait(),
             sessions: passes.len(),
             version,
+            provider,
             width: model.width,
         };
         for (session, mut pass) in passes.into_iter().enumerate() {
@@ -192,14 +207,14 @@ impl Encoder {
     /// The embeddings of [`clean`]ed item texts, in their order; `None` for a text without anything to encode. Waits for room instead of
     /// failing, and lets people's texts pass. Texts of any length are read whole: in windows of `max_tokens`, averaged by their tokens.
     pub async fn encode_bulk(&self, texts: Vec<String>) -> Result<Vec<Option<Embedding>>, EncodeError> {
-        let Running { shared, bulk_room, .. } = &*self.running;
+        let Running { shared, bulk_room, bulk_bytes, .. } = &*self.running;
         let mut answers = Vec::with_capacity(texts.len());
         for text in texts {
             if text.trim().is_empty() {
                 answers.push(None);
                 continue;
             }
-            let bytes = u32::try_from(text.len().min(BULK_BYTES)).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(text.len().min(*bulk_bytes)).unwrap_or(u32::MAX);
             let room = Arc::clone(bulk_room).acquire_many_owned(bytes).await.map_err(|_| EncodeError::Stopped)?;
             let (reply, answer) = oneshot::channel();
             shared.queue.push_bulk(text.into(), Waiter { reply, deadline: None, room: Some(room) })?;
@@ -228,6 +243,11 @@ impl Encoder {
     /// Components of an embedding.
     pub fn width(&self) -> usize {
         self.running.width
+    }
+
+    /// Where its forward passes run.
+    pub fn provider(&self) -> Provider {
+        self.running.provider
     }
 
     /// Whether texts can be encoded, as far as the last forward passes tell: not while every session's last pass failed.

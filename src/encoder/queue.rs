@@ -16,8 +16,10 @@ use super::{Answer, EncodeError, metrics::EncoderMetrics};
 
 /// Turns of people's texts in a row while bulk texts wait.
 pub(super) const TURNS: usize = 4;
-/// Bulk texts that one session takes in a turn: enough to sort by length.
+/// Bulk texts that one session takes in a turn, where a pass is small: enough to sort by length.
 const TAKE: usize = 64;
+/// Tokens in a pass for each bulk text that is taken, where a pass is large.
+const TOKENS_A_TEXT: usize = 32;
 /// Waiting texts among which company of similar length is looked for.
 const LOOK: usize = 256;
 
@@ -36,6 +38,7 @@ pub(super) struct Waiter {
     /// After it the answer is of no use.
     pub deadline: Option<Instant>,
     /// The room that a bulk text takes until it is answered or dropped.
+    #[expect(dead_code, reason = "it is held, not read: dropping it gives the room back")]
     pub room: Option<OwnedSemaphorePermit>,
 }
 
@@ -265,7 +268,7 @@ impl Queue {
     /// The oldest bulk texts that somebody waits for: all of them when no other session is free, else an equal part.
     fn bulk_share(&self, state: &mut State) -> Vec<Arc<str>> {
         let now = Instant::now();
-        let count = state.bulk.len().div_ceil(state.idle + 1).min(TAKE);
+        let count = state.bulk.len().div_ceil(state.idle + 1).min(TAKE.max(self.batch_tokens / TOKENS_A_TEXT));
         self.metrics.waiting_bulk.sub(count as i64);
         let mut texts: Vec<Arc<str>> = state.bulk.drain(..count).collect();
         texts.retain(|text| self.wanted(&mut state.asked_by_bulk, text, now));

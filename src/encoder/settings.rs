@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, PrepareError};
+use super::{Precision, PrepareError, ProviderSetting};
 
 /// `[encoder]`: which model, and how much it may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ use super::{Precision, PrepareError};
 pub struct EncoderSettings {
     /// A manifest's name.
     pub model: String,
+    /// Where forward passes run.
+    pub provider: ProviderSetting,
     /// Tokens that are read of what a person types, special ones included, and of each window of other texts; at most the model's own limit.
     pub max_tokens: usize,
     /// Forward passes at the same time; 0 = as many as the cores allow.
@@ -22,7 +24,7 @@ pub struct EncoderSettings {
     pub queue_tokens: usize,
     /// Milliseconds that a person's text may wait, if its caller's deadline is not earlier; after it the text is not encoded any more.
     pub queue_ms: u64,
-    /// Tokens in one forward pass, padding included.
+    /// Tokens in one forward pass, padding included; 0 = 256 on a processor, as many as its memory allows on a GPU.
     pub batch_tokens: usize,
     /// Megabytes for the embeddings of texts seen before; 0 = none.
     pub cache_mb: usize,
@@ -50,6 +52,11 @@ impl EncoderSettings {
         self.layout(precision, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
     }
 
+    /// Tokens in a pass on a processor: more gains nothing there and makes people wait behind indexing.
+    pub(super) fn batch_tokens_on_cpu(&self) -> usize {
+        if self.batch_tokens == 0 { 256 } else { self.batch_tokens }
+    }
+
     pub(super) fn longest_wait(&self) -> Duration {
         Duration::from_millis(self.queue_ms)
     }
@@ -63,7 +70,7 @@ impl EncoderSettings {
             // One text must fit at least.
             ("queue_tokens", self.queue_tokens, self.max_tokens, 100_000_000),
             ("queue_ms", usize::try_from(self.queue_ms).unwrap_or(usize::MAX), 1, 3_600_000),
-            ("batch_tokens", self.batch_tokens, 1, 1_000_000),
+            ("batch_tokens", self.batch_tokens, 0, 1_000_000),
             ("cache_mb", self.cache_mb, 0, 1_000_000),
         ];
         match ranges.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {

@@ -13,17 +13,23 @@ use proptest::{
 };
 use rayon::prelude::*;
 
-use super::{reference::Reference, *};
+use super::{
+    forward::{Forward, Weights},
+    reference::Reference,
+    worker::Pass,
+    *,
+};
 
-static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| prepare(&models_dir(), "all-minilm-l6-v2", &mut |_| {}).unwrap());
+pub(super) static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| prepare(&models_dir(), "all-minilm-l6-v2", &mut |_| {}).unwrap());
 
 fn models_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
-fn settings() -> EncoderSettings {
+pub(super) fn settings() -> EncoderSettings {
     EncoderSettings {
         model: "all-minilm-l6-v2".to_owned(),
+        provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions: 1,
         threads: 2,
@@ -207,7 +213,8 @@ fn with_fake(model: &PreparedModel, settings: &EncoderSettings, metrics: &Encode
     go.send(()).unwrap(); // the warm-up
     let strings = Strings { batches: Arc::default(), gate: go, broken: Arc::default() };
     let fake = Fake { batches: Arc::clone(&strings.batches), gate, broken: Arc::clone(&strings.broken) };
-    (Encoder::with_passes(model, settings, metrics, vec![Box::new(fake)]).unwrap(), strings)
+    let sessions = Sessions { passes: vec![Box::new(fake)], provider: Provider::Cuda, batch_tokens: 256 };
+    (Encoder::with_sessions(model, settings, metrics, sessions).unwrap(), strings)
 }
 
 async fn until(what: &str, reached: impl Fn() -> bool) {
@@ -349,6 +356,27 @@ async fn people_are_served_between_the_batches_of_one_long_text() {
     assert!(!bulk.is_finished());
     drop(strings.gate);
     assert!(bulk.await.unwrap().unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn auto_without_a_gpu_runs_on_the_processor_and_says_so_and_cuda_does_not_start() {
+    if provider::Places::here(&MODEL).unwrap().load().is_ok() {
+        return; // a machine with a GPU: tests/gpu looks at it
+    }
+    let metrics = metrics();
+
+    let encoder = Encoder::start(&MODEL, &EncoderSettings { provider: ProviderSetting::Auto, ..settings() }, &metrics).unwrap();
+    assert!(encode(&encoder, "still encoded").await.is_ok());
+    assert_eq!(encoder.provider(), Provider::Cpu);
+    let on = |provider: Provider| metrics.provider.with_label_values(&[provider.name()]).get();
+    assert_eq!((on(Provider::Cpu), on(Provider::Cuda)), (1, 0));
+
+    let error = Encoder::start(&MODEL, &EncoderSettings { provider: ProviderSetting::Cuda, ..settings() }, &metrics).err().unwrap().to_string();
+    for part in ["no usable GPU", "libcuda.so.1", "looked in"] {
+        assert!(error.contains(part), "{error}");
+    }
+    drop(encoder);
+    assert_eq!(on(Provider::Cpu), 0);
 }
 
 #[tokio::test]

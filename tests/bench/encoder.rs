@@ -11,7 +11,7 @@ use std::{
 
 use futures::stream::{self, StreamExt as _};
 use inkling::{
-    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, PreparedModel, clean, prepare},
+    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, PreparedModel, ProviderSetting, clean, prepare},
     telemetry::Registry,
 };
 
@@ -92,6 +92,7 @@ impl Contender {
 fn settings(sessions: usize, threads: usize) -> EncoderSettings {
     EncoderSettings {
         model: "all-minilm-l6-v2".to_owned(),
+        provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions,
         threads,

@@ -89,6 +89,7 @@ impl App {
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
         let readiness = Readiness::new(&registry)?;
+        readiness.set_provider(models.snapshot().encoder.provider().name());
         let router = http::router(Doors {
             recommender: recommender.clone(),
             ingest: ingest.clone(),
@@ -183,7 +184,11 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
             () = tokio::time::sleep(LOOK_AFTER) => {}
         }
         readiness.set(Part::Store, state(store.healthy().await));
-        let index = Arc::clone(&models.snapshot().index);
+        let (index, encoder_up) = {
+            let snapshot = models.snapshot();
+            (Arc::clone(&snapshot.index), snapshot.encoder.is_up())
+        };
+        readiness.set(Part::Encoder, state(encoder_up));
         readiness.set(Part::Index, state(index.count().await.is_ok()));
     }
 }

@@ -52,6 +52,8 @@ pub enum Pooling {
 pub enum Precision {
     /// 32-bit floats, as published.
     Fp32,
+    /// 16-bit floats, for GPUs.
+    Fp16,
 }
 
 impl Precision {
@@ -59,6 +61,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
         }
     }
 }

@@ -89,7 +89,7 @@ impl Inner {
         // it; not for ever, in case the encoder is the one that is late.
         let encoding = async {
             let Some(text) = cleaned else { return Ok(None) };
-            within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text))).await.map(Some)
+            within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text, request.deadline))).await.map(Some)
         };
         let mut encoding = std::pin::pin!(encoding);
         let now = Instant::now();

@@ -8,6 +8,7 @@ mod bare;
 mod bert;
 mod cache;
 mod clean;
+mod family;
 mod fetch;
 mod files;
 mod forward;
@@ -18,6 +19,7 @@ mod onnx;
 mod prepare;
 mod queue;
 mod settings;
+mod tensors;
 mod tokens;
 mod worker;
 

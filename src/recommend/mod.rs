@@ -36,12 +36,14 @@ pub use cursor::{Cursor, InvalidCursor};
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem};
 pub use settings::{RecommendSettings, Weights};
 pub use snapshot::{Collaborative, ModelSet, Models};
+pub use understand::LanguageShare;
 
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
 use rank::{Candidate, Scale, Sources};
 use retrieve::Retrieved;
+use understand::{Rejected, Understood};
 
 /// History items named as reasons.
 const MAX_BECAUSE: usize = 3;
@@ -130,18 +132,18 @@ impl Inner {
             return Err(RecommendError::ForeignCursor);
         }
         let models = self.models.snapshot();
-        let cleaned = request.text.as_deref().map(clean).filter(|text| !text.is_empty());
-        let language = cleaned.as_deref().and_then(understand::language);
+        let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
+        let rejected = Rejected::new(&self.lexicon, &understood.rejected);
         let context: Vec<ItemKey> = {
             let table = self.columns.read();
             request.items.iter().filter_map(|id| table.key_of(id)).collect()
         };
 
-        let mut retrieved = self.retrieve(&request, cleaned.as_deref(), &context, &models).await;
+        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models).await;
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
         let evidence = evidence(&retrieved);
-        let candidates = self.candidates(&mut retrieved, &request);
+        let candidates = self.candidates(&mut retrieved, &rejected, &request);
         let (ranked, scales) = rank::rank(candidates, &self.settings.weights, evidence, &request.boosts);
         ranking.observe_duration();
 
@@ -171,7 +173,7 @@ impl Inner {
         let texts = self.texts(&page, &request, &mut degraded).await;
         let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
         self.expose(&recommendation_id, &request, &page);
-        let reasons = Reasoning { cleaned: cleaned.as_deref(), language, retrieved: &retrieved, scales: &scales, models: &models };
+        let reasons = Reasoning { wanted: understood.wanted(), language: understood.language(), retrieved: &retrieved, scales: &scales, models: &models };
         let items = page
             .into_iter()
             .zip(texts)
@@ -191,12 +193,12 @@ impl Inner {
         for part in &degraded {
             self.metrics.degraded.with_label_values(&[part.name()]).inc();
         }
-        let intent = request.text.is_some().then(|| Intent { language, truncated: retrieved.truncated, clean_text: cleaned.unwrap_or_default() });
+        let intent = request.text.is_some().then(|| Intent::of(understood, retrieved.embedding.as_ref(), retrieved.truncated, &models));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
     }
 
     /// The union of what the sources found, every candidate with all its features.
-    fn candidates(&self, retrieved: &mut Retrieved, request: &RecommendationRequest) -> Vec<Candidate> {
+    fn candidates(&self, retrieved: &mut Retrieved, rejected: &Rejected, request: &RecommendationRequest) -> Vec<Candidate> {
         let table = self.columns.read();
         let sources = std::mem::take(&mut retrieved.sources);
         let collaborative =
@@ -211,6 +213,8 @@ impl Inner {
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
+                Feature::Rejected if rejected.is_empty() => 0.0,
+                Feature::Rejected => rejected.of(&self.lexicon, &facts, known(&retrieved.rejected, 0.0)),
             });
             Some(Candidate { key, facts, sources, features })
         };
@@ -253,7 +257,7 @@ impl Inner {
         let because_title =
             because.first().and_then(|(key, _)| table.facts(*key)).map(|facts| facts.title.clone().unwrap_or_else(|| facts.item_id.to_string()));
         let because: Vec<(ItemId, f32)> = because.into_iter().filter_map(|(key, share)| Some((table.facts(key)?.item_id.clone(), share * slope))).collect();
-        let matched = match reasoning.cleaned {
+        let matched = match reasoning.wanted {
             Some(query) => {
                 let words = format!("{}\n{}", candidate.facts.title.as_deref().unwrap_or(""), clean(text.unwrap_or("")));
                 self.lexicon.matched(query, &words)
@@ -296,7 +300,7 @@ impl Inner {
 
 /// What explanations of one page share.
 struct Reasoning<'a> {
-    cleaned: Option<&'a str>,
+    wanted: Option<&'a str>,
     language: Option<&'static str>,
     retrieved: &'a Retrieved,
     scales: &'a [Scale; Feature::ALL.len()],
@@ -321,7 +325,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
             items / (items + 2.0)
         }
         Feature::Collaborative => given(!retrieved.folded.is_empty()),
-        Feature::Popularity | Feature::Freshness => 1.0,
+        Feature::Popularity | Feature::Freshness | Feature::Rejected => 1.0,
     })
 }
 

@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Actor, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
+use crate::domain::{Actor, Embedding, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
 
-use super::cursor::Cursor;
+use super::{
+    cursor::Cursor,
+    snapshot::ModelSet,
+    understand::{LanguageShare, Understood},
+};
 
 /// The most items of one answer.
 pub const MAX_LIMIT: usize = 200;
@@ -89,12 +93,27 @@ pub struct Boost {
 /// What was understood of the text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Intent {
-    /// ISO 639-1 code, where it could be told.
+    /// ISO 639-1 code of the language of most of it, where it could be told.
     pub language: Option<&'static str>,
-    /// The text as it was searched for.
+    /// All its languages, largest share first.
+    pub languages: Vec<LanguageShare>,
+    /// The text without markup and what nobody sees.
     pub clean_text: String,
+    /// What was searched for: the text without what it rejects. May be empty.
+    pub wanted: String,
+    /// What it rejects, in its own words.
+    pub rejected: Vec<String>,
     /// Only the beginning of a long text was encoded.
     pub truncated: bool,
+}
+
+impl Intent {
+    /// Of a text and, where it could be encoded, its embedding.
+    pub(super) fn of(understood: Understood, _embedding: Option<&Embedding>, truncated: bool, _models: &ModelSet) -> Self {
+        let language = understood.language();
+        let Understood { cleaned, wanted, rejected, languages } = understood;
+        Self { language, languages, clean_text: cleaned, wanted, rejected, truncated }
+    }
 }
 
 /// A part that could not be used for an answer.

@@ -23,7 +23,7 @@ async fn a_recommendation_has_the_contracts_fields() {
     assert_eq!(
         answer,
         json!({"recommendation_id": "r-1", "scenario": "home", "took_ms": null, "next": null, "experiments": {},
-            "intent": {"language": "en", "categories": [], "clean_text": "tent", "truncated": false},
+            "intent": {"language": "en", "languages": [], "categories": [], "clean_text": "tent", "wanted": "tent", "rejected": [], "truncated": false},
             "items": [{"item_id": "sku-1", "position": 1, "score": null, "sources": ["semantic", "lexical"],
                 "fields": {"title": "Tent", "text": "For two.", "attributes": {"brand": "Fjell"}},
                 "explanation": {"summary": "Matches “tent”", "contributions": null, "because": [{"item_id": "sku-7", "contribution": null}], "matched": ["tent"]}}],

@@ -112,7 +112,12 @@ impl Rooms for Shop {
         let wanted = items.values().filter(|item| !request.exclude_items.contains(&item.item_id)).take(request.limit);
         Ok(Recommendation {
             recommendation_id: RecommendationId::new("r-1").unwrap(),
-            intent: request.text.as_ref().map(|text| Intent { language: Some("en"), clean_text: text.trim().to_owned(), truncated: false }),
+            intent: request.text.as_ref().map(|text| Intent {
+                language: Some("en"),
+                clean_text: text.trim().to_owned(),
+                wanted: text.trim().to_owned(),
+                ..Intent::default()
+            }),
             items: wanted
                 .enumerate()
                 .map(|(i, item)| RecommendedItem {

@@ -1,83 +1,50 @@
-//! What a text is: its language by script and statistics. The encoder says what it means.
+//! What a text is, before the encoder says what it means: cleaned, its languages, what it wants and what it rejects.
+//!
+//! All of it together takes 20 to 60 µs for ten words, and is bounded for texts of any length.
 
-use whatlang::Lang;
+mod language;
+mod rejected;
+mod rejection;
 
-/// The ISO 639-1 code of the language `text` is mostly in, where that can be told.
-///
-/// The script decides for Chinese, Japanese and Korean; for the rest a trigram detector, and where the text is too short for it,
-/// plain ASCII is taken for English.
-pub(super) fn language(text: &str) -> Option<&'static str> {
-    let count = |ranges: &[std::ops::RangeInclusive<char>]| text.chars().filter(|c| ranges.iter().any(|range| range.contains(c))).count();
-    let han = count(&['\u{3400}'..='\u{9fff}', '\u{20000}'..='\u{323af}']);
-    let kana = count(&['\u{3040}'..='\u{30ff}']);
-    let hangul = count(&['\u{ac00}'..='\u{d7af}']);
-    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-    if letters == 0 {
-        return None;
-    }
-    // One Chinese character says about as much as four letters.
-    if 4 * (han + kana + hangul) >= letters {
-        return Some(if hangul > han + kana {
-            "ko"
-        } else if 5 * kana > han {
-            "ja"
-        } else {
-            "zh"
-        });
-    }
-    match whatlang::detect(text) {
-        Some(found) if found.is_reliable() => code(found.lang()),
-        _ => text.is_ascii().then_some("en"),
-    }
+pub use language::LanguageShare;
+pub(super) use rejected::Rejected;
+
+use crate::encoder::clean;
+
+/// Bytes of a text by which its languages are told: a page is in the language of its beginning.
+const LANGUAGE_BYTES: usize = 600;
+
+/// A text as it was understood.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Understood {
+    /// Without markup and what nobody sees.
+    pub(super) cleaned: String,
+    /// What is searched for: the cleaned text without what it rejects. May be empty.
+    pub(super) wanted: String,
+    /// What it rejects, in its own words.
+    pub(super) rejected: Vec<String>,
+    /// Its languages, largest share first.
+    pub(super) languages: Vec<LanguageShare>,
 }
 
-fn code(language: Lang) -> Option<&'static str> {
-    Some(match language {
-        Lang::Eng => "en",
-        Lang::Deu => "de",
-        Lang::Fra => "fr",
-        Lang::Spa => "es",
-        Lang::Por => "pt",
-        Lang::Ita => "it",
-        Lang::Nld => "nl",
-        Lang::Rus => "ru",
-        Lang::Ukr => "uk",
-        Lang::Pol => "pl",
-        Lang::Tur => "tr",
-        Lang::Ara => "ar",
-        Lang::Heb => "he",
-        Lang::Hin => "hi",
-        Lang::Tha => "th",
-        Lang::Vie => "vi",
-        Lang::Ind => "id",
-        Lang::Swe => "sv",
-        Lang::Dan => "da",
-        Lang::Nob => "no",
-        Lang::Fin => "fi",
-        Lang::Ces => "cs",
-        Lang::Ell => "el",
-        _ => return None,
-    })
-}
+impl Understood {
+    /// Reads a text as it was typed.
+    pub(super) fn read(text: &str) -> Self {
+        let cleaned = clean(text);
+        let languages = language::languages(&cleaned[..cleaned.floor_char_boundary(LANGUAGE_BYTES)]);
+        // Letters beside Chinese are mostly names; what is in another language must not be read as English ("zapatos no caros").
+        let other = languages.iter().any(|one| !matches!(one.language, "en" | "zh"));
+        let rejection::Reading { wanted, rejected } = rejection::read(&cleaned, !other);
+        Self { cleaned, wanted, rejected, languages }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The language of most of it.
+    pub(super) fn language(&self) -> Option<&'static str> {
+        self.languages.first().map(|one| one.language)
+    }
 
-    #[test]
-    fn languages_of_short_texts_are_told() {
-        for (text, expected) in [
-            ("light jacket for rainy hikes", Some("en")),
-            ("jacket", Some("en")),
-            ("下雨天徒步穿的轻便外套", Some("zh")),
-            ("iPhone 充电器 数据线", Some("zh")),
-            ("軽いレインジャケットが欲しい", Some("ja")),
-            ("가벼운 비옷", Some("ko")),
-            ("Ich suche eine leichte Regenjacke für lange Wanderungen im Herbst", Some("de")),
-            ("12345 !!", None),
-            ("", None),
-        ] {
-            assert_eq!(language(text), expected, "{text}");
-        }
+    /// What is searched for, if anything.
+    pub(super) fn wanted(&self) -> Option<&str> {
+        Some(self.wanted.as_str()).filter(|wanted| !wanted.is_empty())
     }
 }

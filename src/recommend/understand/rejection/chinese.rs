@@ -16,9 +16,48 @@ const MAX_CHARS: usize = 8;
 
 /// Before their object, longest first where one begins another.
 const TRIGGERS: &[&str] = &[
-    "不要推荐", "不想要", "不想看", "不想买", "不想吃", "不想喝", "不想听", "不喜欢", "不爱吃", "不爱喝", "不爱看", "不能吃", "不能喝", "不包含", "不包括", "不考虑", "不接受", "不推荐",
-    "不要", "不爱", "不吃", "不喝", "不看", "不听", "不穿", "不含", "不带", "不加", "不放", "别给我推荐", "别推荐", "别给我", "别要", "别放", "别加", "别带", "别是", "别买", "拒绝", "排除",
-    "讨厌", "避开",
+    "不要推荐",
+    "不想要",
+    "不想看",
+    "不想买",
+    "不想吃",
+    "不想喝",
+    "不想听",
+    "不喜欢",
+    "不爱吃",
+    "不爱喝",
+    "不爱看",
+    "不能吃",
+    "不能喝",
+    "不包含",
+    "不包括",
+    "不考虑",
+    "不接受",
+    "不推荐",
+    "不要",
+    "不爱",
+    "不吃",
+    "不喝",
+    "不看",
+    "不听",
+    "不穿",
+    "不含",
+    "不带",
+    "不加",
+    "不放",
+    "别给我推荐",
+    "别推荐",
+    "别给我",
+    "别要",
+    "别放",
+    "别加",
+    "别带",
+    "别是",
+    "别买",
+    "拒绝",
+    "排除",
+    "讨厌",
+    "避开",
 ];
 /// Of these, the ones after which 了 says that somebody has changed his mind: "我不想要花呗了".
 const CHANGES: &[&str] = &["不要", "不想", "不喜欢", "不爱", "不能", "拒绝", "不考虑", "不接受", "不吃", "不喝", "不看", "不听"];
@@ -29,11 +68,53 @@ const DEGREES: &[&str] = &["不要太", "不能太", "不是太", "不是很", "
 /// Between a trigger and its object.
 const LEADS: &[&str] = &["任何", "所有", "一切", "关于", "那种", "这种", "那么", "过于", "太", "很", "含有", "含", "带有", "带", "有", "是", "用"];
 /// No object begins like this.
-const NO_OBJECT: &[&str] = &["我", "你", "他", "她", "它", "这", "那", "再", "给", "把", "让", "被", "随", "忘", "自", "钱", "紧", "脸", "说", "因", "只", "起", "就", "都", "也", "还", "吗", "吧", "呢", "了", "的", "到", "下"];
+const NO_OBJECT: &[&str] = &[
+    "我", "你", "他", "她", "它", "这", "那", "再", "给", "把", "让", "被", "随", "忘", "自", "钱", "紧", "脸", "说", "因", "只", "起", "就", "都", "也", "还",
+    "吗", "吧", "呢", "了", "的", "到", "下", "怎", "什么", "发", "没", "直接", "本", "即", "每", "满",
+];
 /// Begin something new.
 const STOPS: &[&str] = &[
-    "但", "而是", "可是", "只要", "只想", "想要", "推荐", "给我", "有没有", "请", "谢谢", "最好", "其他", "其它", "别的", "怎么", "什么", "为什么", "如何", "可以", "不要", "不含", "不带", "就", "都", "也",
-    "还", "吧", "啊", "呢", "吗", "哦", "呀", "哈", "了", "以外", "之外", "除外", "能不能", "麻烦", "要",
+    "但",
+    "而是",
+    "可是",
+    "只要",
+    "只想",
+    "想要",
+    "推荐",
+    "给我",
+    "有没有",
+    "请",
+    "谢谢",
+    "最好",
+    "其他",
+    "其它",
+    "别的",
+    "怎么",
+    "什么",
+    "为什么",
+    "如何",
+    "可以",
+    "不要",
+    "不含",
+    "不带",
+    "就",
+    "都",
+    "也",
+    "还",
+    "吧",
+    "啊",
+    "呢",
+    "吗",
+    "哦",
+    "呀",
+    "哈",
+    "了",
+    "以外",
+    "之外",
+    "除外",
+    "能不能",
+    "麻烦",
+    "要",
 ];
 /// Between the objects of a list.
 const LISTS: &[&str] = &["以及", "或者", "还有", "、", "和", "或", "跟", "与", "及"];
@@ -41,10 +122,15 @@ const LISTS: &[&str] = &["以及", "或者", "还有", "、", "和", "或", "跟
 const NOT_LISTS: &[&str] = &["和服", "和牛", "和田", "跟鞋"];
 /// After an object, no part of it.
 const TAILS: &[&str] = &["做成", "制作", "制成", "之类", "这类", "那类", "做", "制"];
+/// Somebody asks how or why something is, before or after what he does not have: a question to a help desk.
+const ASKING: &[&str] = &["怎么", "为什么", "为啥", "如何", "怎样", "咋", "可以", "能否", "能不能"];
+/// Particles after an object.
+const PARTICLES: &[char] = &['了', '吧', '啊', '哈', '哦', '呀'];
 /// Before a trigger, and nothing without it.
 const CONNECTIVES: &[&str] = &["但是", "可是", "而且", "并且", "最好", "千万", "绝对", "但", "可", "也", "我", "请", "就是", "还", "又"];
 /// Left over when everything else is cut out.
-const FILLERS: &[&str] = &["其他的都可以", "其他都可以", "其他都行", "其他的都行", "什么都行", "什么都可以", "都可以", "都行", "都要", "都好", "谢谢", "就行", "就好", "的"];
+const FILLERS: &[&str] =
+    &["其他的都可以", "其他都可以", "其他都行", "其他的都行", "什么都行", "什么都可以", "都可以", "都行", "都要", "都好", "谢谢", "就行", "就好", "的"];
 
 /// What is rejected in Chinese, in the order of the text.
 pub(super) fn cuts(text: &str) -> Vec<Cut> {
@@ -110,14 +196,26 @@ fn open(text: &str, at: usize) -> Option<Cut> {
     if other_word {
         return None;
     }
+    if asks(clause(text, at)) {
+        return None;
+    }
     let change = CHANGES.iter().any(|word| trigger.starts_with(word));
-    objects(text, at, at + trigger.len(), change)
+    objects(text, at, at + trigger.len(), change).filter(|cut| !asks(text[cut.piece.end..].chars().take(2).collect::<String>().as_str()))
+}
+
+fn asks(text: &str) -> bool {
+    ASKING.iter().any(|word| text.contains(word))
+}
+
+/// Whether a clause begins at `at`, or a verb of wishing stands before it.
+fn begins(text: &str, at: usize) -> bool {
+    text[..at].chars().next_back().is_none_or(|c| is_sign(c) || "要找买想个".contains(c))
 }
 
 /// 不是…的, as in 不是皮的.
 fn is_not(text: &str, at: usize) -> Option<Cut> {
     let object = at + text[at..].strip_prefix("不是").map(|_| "不是".len())?;
-    if text[..at].ends_with(['是', '要', '也', '都', '又']) {
+    if !begins(text, at) || text.ends_with(['吗', '嘛', '呢']) || asks(text) {
         return None;
     }
     objects(text, at, object, true).filter(|cut| text[..cut.piece.end].ends_with('的'))
@@ -140,9 +238,11 @@ fn quality(text: &str, at: usize) -> Option<Cut> {
 
 /// 除了…以外, 除…外.
 fn exception(text: &str, at: usize) -> Option<Cut> {
+    if text[..at].ends_with(['扣', '删', '清', '解', '去', '拆', '开', '消', '排', '免', '移']) {
+        return None; // 删除了
+    }
     let rest = text[at..].strip_prefix("除了").or_else(|| {
-        let other_word = text[..at].ends_with(['扣', '删', '清', '解', '去', '拆', '开', '消', '排', '免', '移']);
-        let short = text[at..].strip_prefix('除').filter(|rest| !other_word && !rest.starts_with(['外', '去', '了']));
+        let short = text[at..].strip_prefix('除').filter(|rest| !rest.starts_with(['外', '去', '了']));
         short.filter(|rest| rest.chars().take(MAX_CHARS + 3).take_while(|c| !is_sign(*c)).any(|c| c == '外'))
     })?;
     let object = text.len() - rest.len();
@@ -151,6 +251,10 @@ fn exception(text: &str, at: usize) -> Option<Cut> {
     let after = ["以外", "之外", "外"].iter().find_map(|word| tail.strip_prefix(word)).unwrap_or(tail);
     let after = after.strip_prefix('的').unwrap_or(after);
     let said = after.trim_start_matches(is_sign);
+    let ends = tail.len() > after.len() || text[..cut.piece.end].ends_with('的') || said.len() < after.len() || after.is_empty();
+    if !ends && !["还", "都", "也", "其他", "其它", "别的"].iter().any(|word| said.starts_with(word)) {
+        return None; // where the exception ends cannot be told
+    }
     // 除了手机还要充电器 wants both; 除了手机还有什么 asks for something else.
     let asks = ["什么", "哪", "其他", "其它", "别的"].iter().any(|word| said.contains(word));
     if said.starts_with(['还', '也', '又']) && !asks {
@@ -172,7 +276,7 @@ fn excepted(text: &str, at: usize, free: usize) -> Option<Cut> {
 /// 没有糖的饮料, but not 没有收到的货.
 fn lacking(text: &str, at: usize) -> Option<Cut> {
     let object = at + text[at..].strip_prefix("没有").map(|_| "没有".len())?;
-    if text[..at].ends_with('有') || ["为什么", "怎么", "如何"].iter().any(|word| clause(text, at).contains(word)) {
+    if !begins(text, at) || asks(text) {
         return None;
     }
     let cut = objects(text, at, object, true)?;
@@ -218,7 +322,8 @@ fn objects(text: &str, at: usize, from: usize, change: bool) -> Option<Cut> {
     if change && text[end..].starts_with('了') {
         return None;
     }
-    let tail = if text[end..].starts_with('的') { "的".len() } else { 0 };
+    let rest = text[end..].strip_prefix('的').unwrap_or(&text[end..]);
+    let tail = text[end..].len() - rest.trim_start_matches(PARTICLES).len();
     let objects = split(text, start..end);
     let fits = |object: &Range<usize>| {
         let object = &text[object.clone()];

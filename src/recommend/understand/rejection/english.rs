@@ -20,28 +20,194 @@ struct Word {
     capital: bool,
     /// A sign other than a space stands before it: no phrase goes on over that.
     broken: Option<char>,
+    /// Stands in brackets.
+    inside: bool,
     /// Written `-word`: the operator of search engines.
     minus: bool,
 }
 
 /// Words after `no` and `not` that leave nothing rejected: idioms, states of things, questions to a help desk.
 const AFTER_NO: &[&str] = &[
-    "longer", "one", "way", "matter", "problem", "problems", "idea", "doubt", "need", "thanks", "thank", "reason", "luck", "response", "reply", "answer",
-    "signal", "sound", "power", "internet", "connection", "display", "picture", "service", "access", "money", "refund", "option", "options", "record", "info",
-    "information", "more", "other", "such", "idea", "clue", "sense", "use", "show", "slip", "stick", "bake", "iron", "tie", "drill", "pull", "sew", "boil", "glue",
-    "rinse", "tear", "tears", "fuss", "code", "name", "fee", "fees", "limit", "matter", "wonder", "wifi", "success", "avail", "problemo", "contract",
+    "longer",
+    "one",
+    "way",
+    "matter",
+    "problem",
+    "problems",
+    "idea",
+    "doubt",
+    "need",
+    "thanks",
+    "thank",
+    "reason",
+    "luck",
+    "response",
+    "reply",
+    "answer",
+    "signal",
+    "sound",
+    "power",
+    "internet",
+    "connection",
+    "display",
+    "picture",
+    "service",
+    "access",
+    "money",
+    "refund",
+    "option",
+    "options",
+    "record",
+    "info",
+    "information",
+    "more",
+    "other",
+    "such",
+    "idea",
+    "clue",
+    "sense",
+    "use",
+    "show",
+    "slip",
+    "stick",
+    "bake",
+    "iron",
+    "tie",
+    "drill",
+    "pull",
+    "sew",
+    "boil",
+    "glue",
+    "rinse",
+    "tear",
+    "tears",
+    "fuss",
+    "code",
+    "name",
+    "fee",
+    "fees",
+    "limit",
+    "later",
+    "good",
+    "matter",
+    "wonder",
+    "wifi",
+    "success",
+    "avail",
+    "problemo",
+    "contract",
 ];
 const AFTER_NOT: &[&str] = &[
-    "only", "just", "necessarily", "sure", "yet", "all", "bad", "found", "enough", "merely", "even", "able", "allowed", "always", "supposed", "simply", "quite",
-    "at", "long", "far", "many", "much", "certain", "happy", "satisfied", "available", "possible", "clear", "correct", "right", "same", "here", "there",
-    "me", "now", "again", "until", "through", "another", "one", "be", "get", "have", "let", "know", "see", "work", "to", "being", "as", "mine", "so", "ready",
-    "active", "valid", "supported", "visible", "eligible", "compatible", "safe", "normal", "true", "real", "good", "great", "ok", "okay",
+    "only",
+    "just",
+    "necessarily",
+    "sure",
+    "yet",
+    "all",
+    "bad",
+    "found",
+    "enough",
+    "merely",
+    "even",
+    "able",
+    "allowed",
+    "always",
+    "supposed",
+    "simply",
+    "quite",
+    "at",
+    "long",
+    "far",
+    "many",
+    "much",
+    "certain",
+    "happy",
+    "satisfied",
+    "available",
+    "possible",
+    "clear",
+    "correct",
+    "right",
+    "same",
+    "here",
+    "there",
+    "me",
+    "now",
+    "again",
+    "until",
+    "through",
+    "another",
+    "one",
+    "be",
+    "get",
+    "have",
+    "let",
+    "know",
+    "see",
+    "work",
+    "to",
+    "being",
+    "as",
+    "mine",
+    "so",
+    "ready",
+    "active",
+    "valid",
+    "supported",
+    "visible",
+    "eligible",
+    "compatible",
+    "safe",
+    "normal",
+    "true",
+    "real",
+    "good",
+    "great",
+    "ok",
+    "okay",
 ];
 /// What has been done or not: the state of an order or a card.
 const PARTICIPLES: &[&str] = &[
-    "received", "arrived", "delivered", "charged", "accepted", "credited", "connected", "recognised", "recognized", "updated", "refunded", "completed", "shown",
-    "processed", "approved", "verified", "activated", "done", "sent", "come", "gone", "paid", "made", "given", "required", "needed", "used", "opened", "included",
-    "authorised", "authorized", "permitted", "showed", "appeared", "returned", "transferred", "registered", "installed", "declined", "confirmed",
+    "received",
+    "arrived",
+    "delivered",
+    "charged",
+    "accepted",
+    "credited",
+    "connected",
+    "recognised",
+    "recognized",
+    "updated",
+    "refunded",
+    "completed",
+    "shown",
+    "processed",
+    "approved",
+    "verified",
+    "activated",
+    "done",
+    "sent",
+    "come",
+    "gone",
+    "paid",
+    "made",
+    "given",
+    "required",
+    "needed",
+    "used",
+    "opened",
+    "included",
+    "authorised",
+    "authorized",
+    "permitted",
+    "showed",
+    "appeared",
+    "returned",
+    "transferred",
+    "registered",
+    "installed",
+    "declined",
+    "confirmed",
 ];
 /// Before `not` these make it a question or a statement.
 const BEFORE_NOT: &[&str] = &[
@@ -52,18 +218,46 @@ const COPULAS: &[&str] = &["is", "are", "was", "were", "am", "be", "been", "bein
 const RELATIVES: &[&str] = &["that", "which", "that's", "thats"];
 /// Stand between a trigger and its object.
 const LEADS: &[&str] = &[
-    "a", "an", "the", "any", "anything", "some", "too", "very", "so", "really", "overly", "made", "from", "by", "with", "in", "for", "about", "of", "containing",
-    "based", "on", "kind", "sort", "added", "more", "like", "all", "out", "much",
+    "a",
+    "an",
+    "the",
+    "any",
+    "anything",
+    "some",
+    "too",
+    "very",
+    "so",
+    "really",
+    "overly",
+    "made",
+    "from",
+    "by",
+    "with",
+    "in",
+    "for",
+    "about",
+    "of",
+    "containing",
+    "based",
+    "on",
+    "kind",
+    "sort",
+    "added",
+    "more",
+    "like",
+    "all",
+    "out",
+    "much",
 ];
 /// Begin something new.
 const STOPS: &[&str] = &[
     "but", "please", "for", "with", "in", "under", "over", "below", "above", "to", "on", "that", "which", "who", "because", "since", "if", "as", "when",
-    "while", "i", "i'm", "just", "only", "instead", "from", "at", "size", "than", "and", "or", "nor", "yet", "thanks", "thx", "around", "between", "less", "up",
-    "my", "of", "by", "is", "are", "what", "how", "where", "we", "you", "it", "allowed", "within", "during", "rather",
+    "while", "i", "i'm", "just", "only", "instead", "from", "at", "size", "than", "and", "or", "nor", "yet", "thanks", "thx", "around", "between", "less",
+    "up", "my", "of", "by", "is", "are", "what", "how", "where", "we", "you", "it", "allowed", "within", "during", "rather",
 ];
 const PRONOUNS: &[&str] = &[
-    "me", "it", "you", "this", "that", "them", "him", "her", "us", "my", "your", "our", "their", "his", "its", "these", "those", "what", "i", "we", "they", "he",
-    "she", "having", "being", "to", "who", "there",
+    "me", "it", "you", "this", "that", "them", "him", "her", "us", "my", "your", "our", "their", "his", "its", "these", "those", "what", "i", "we", "they",
+    "he", "she", "having", "being", "to", "who", "there", "mine", "others", "been",
 ];
 /// Verbs of which the object is rejected after "don't".
 const LIKING: &[&str] = &["want", "like", "need", "eat", "wear", "drink", "watch", "enjoy", "fancy", "include", "show", "recommend", "suggest"];
@@ -71,8 +265,42 @@ const LIKING: &[&str] = &["want", "like", "need", "eat", "wear", "drink", "watch
 const USING: &[&str] = &["see", "watch", "read", "buy", "eat", "get", "have", "wear", "drink", "hear", "play", "use"];
 /// End a list of things, or are all that is left of a sentence.
 const FILLERS: &[&str] = &[
-    "please", "anything", "something", "everything", "all", "any", "just", "but", "and", "or", "thanks", "thx", "with", "that", "which", "is", "are", "only",
-    "everything's", "stuff", "things", "show", "me", "give", "find", "i", "want", "need", "im", "i'm", "looking", "for", "some", "recommend", "so", "because",
+    "please",
+    "anything",
+    "something",
+    "everything",
+    "all",
+    "any",
+    "just",
+    "but",
+    "and",
+    "or",
+    "thanks",
+    "thx",
+    "with",
+    "that",
+    "which",
+    "is",
+    "are",
+    "only",
+    "everything's",
+    "stuff",
+    "things",
+    "show",
+    "me",
+    "give",
+    "find",
+    "i",
+    "want",
+    "need",
+    "im",
+    "i'm",
+    "looking",
+    "for",
+    "some",
+    "recommend",
+    "so",
+    "because",
 ];
 /// Words that may go from the ends of what is wanted even where more is left.
 const LOOSE: &[&str] = &["please", "but", "and", "or", "thanks", "thx", "because", "so", "since", "as"];
@@ -87,6 +315,9 @@ struct Trigger {
 /// What is rejected in English, in the order of the text.
 pub(super) fn cuts(text: &str) -> Vec<Cut> {
     let words = words(text);
+    if Sentence(&words).is_own_affair() {
+        return Vec::new();
+    }
     let mut cuts: Vec<Cut> = Vec::new();
     let (mut at, mut free) = (0, 0); // words before `free` belong to a cut already
     while at < words.len() {
@@ -127,10 +358,11 @@ pub(super) fn tidy(text: &str) -> &str {
 fn words(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut chars = text.char_indices().peekable();
-    let (mut broken, mut minus, mut before) = (None, false, ' ');
+    let (mut broken, mut minus, mut before, mut inside) = (None, false, ' ', false);
     while let Some((start, c)) = chars.next() {
         if !is_letter(c) {
             minus = c == '-' && before == ' ';
+            inside = if inside { c != ')' } else { c == '(' };
             if c != ' ' {
                 broken = broken.or(Some(c));
             }
@@ -147,7 +379,7 @@ fn words(text: &str) -> Vec<Word> {
             chars.next();
         }
         let lower = text[start..end].to_lowercase().replace('’', "'");
-        words.push(Word { lower, bytes: start..end, capital: c.is_uppercase(), broken: broken.take(), minus: std::mem::take(&mut minus) });
+        words.push(Word { lower, bytes: start..end, capital: c.is_uppercase(), broken: broken.take(), inside, minus: std::mem::take(&mut minus) });
         before = ' ';
         if words.len() == 1 && words[0].broken == Some('-') {
             words[0].minus = false; // a dash before everything is no operator
@@ -178,12 +410,38 @@ impl Sentence<'_> {
         if self.0[place].broken.is_some() || place == 0 { "" } else { self.at(place - 1) }
     }
 
+    /// Whether somebody tells of his own things ("my card is not working", "can I pay without …"): of 10,003 messages to a bank only a
+    /// handful wish something away. "A gift for my mother" is another matter.
+    fn is_own_affair(&self) -> bool {
+        (0..self.0.len()).any(|place| match self.at(place) {
+            "my" => place == 0 || self.at(place - 1) != "for",
+            "why" => true,
+            "i" => place > 0 && matches!(self.at(place - 1), "can" | "could" | "do" | "did" | "am" | "should" | "will" | "if" | "why" | "may" | "have"),
+            "me" => place > 0 && matches!(self.at(place - 1), "gave" | "charged" | "told"),
+            "how" => matches!(self.at(place + 1), "do" | "to" | "can" | "does" | "did" | "long"),
+            _ => false,
+        })
+    }
+
+    /// A trigger that begins with a capital before another capital ("Rebel Without a Cause") or stands in brackets ("(Hotaru no haka)"): a name.
+    fn is_title(&self, place: usize) -> bool {
+        if self.0[place].inside {
+            return true;
+        }
+        let capital = |place: usize| self.0.get(place).is_some_and(|word| word.capital);
+        let after = if matches!(self.at(place + 1), "a" | "an" | "the" | "for" | "of") { place + 2 } else { place + 1 };
+        capital(place) && capital(after)
+    }
+
     /// Whether the word at `place` rejects what follows.
     fn trigger(&self, place: usize) -> Option<Trigger> {
         let (word, next, before) = (self.at(place), self.next(place), self.before(place));
         let found = |back: usize, object: usize, and: bool| Some(Trigger { first: self.back(place - back), object: place + object, and });
         if self.0[place].minus && place > 0 && !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Some(Trigger { first: place, object: place, and: false });
+        }
+        if self.is_title(place) {
+            return None;
         }
         match word {
             "without" | "w/o" => {
@@ -228,11 +486,9 @@ impl Sentence<'_> {
 
     fn no(&self, place: usize) -> bool {
         let (next, before) = (self.next(place), self.before(place));
-        let capital = |place: usize| self.0.get(place).is_some_and(|word| word.capital);
-        let title = place == 0 && capital(0) && capital(1); // "No Time to Die"
         let state = matches!(before, "have" | "has" | "had" | "got" | "is" | "are" | "was" | "there" | "there's" | "say" | "says" | "said" | "why")
             && !(place >= 2 && RELATIVES.contains(&self.at(place - 2)));
-        !(next.is_empty() || title || state || AFTER_NO.contains(&next) || next.starts_with(|c: char| c.is_ascii_digit()))
+        !(next.is_empty() || state || AFTER_NO.contains(&next) || next.starts_with(|c: char| c.is_ascii_digit()))
     }
 
     fn not(&self, place: usize, before: &str, next: &str) -> Option<Trigger> {
@@ -243,7 +499,8 @@ impl Sentence<'_> {
                 return Some(Trigger { first: self.back(place - back), object: of + 1, and: true });
             }
         }
-        if next.is_empty() || self.is_state(next) {
+        let made_of = next == "made" && matches!(self.at(place + 2), "of" | "by" | "from" | "in" | "with");
+        if next.is_empty() || (self.is_state(next) && !made_of) {
             return None;
         }
         if COPULAS.contains(&before) {
@@ -253,8 +510,7 @@ impl Sentence<'_> {
         if RELATIVES.contains(&before) && before != "that" {
             return Some(Trigger { first: self.back(place - 1), object: place + 1, and: false });
         }
-        let capital = |place: usize| self.0.get(place).is_some_and(|word| word.capital);
-        if BEFORE_NOT.contains(&before) || (place == 0 && capital(0) && capital(1)) {
+        if BEFORE_NOT.contains(&before) {
             return None;
         }
         Some(Trigger { first: self.back(place), object: place + 1, and: false })
@@ -267,7 +523,10 @@ impl Sentence<'_> {
 
     /// Over connectives that would be left without a second half.
     fn back(&self, mut place: usize) -> usize {
-        while place > 0 && self.0[place].broken.is_none() && matches!(self.at(place - 1), "but" | "and" | "with" | "made" | "has" | "have" | "ideally" | "preferably") {
+        while place > 0
+            && self.0[place].broken.is_none()
+            && matches!(self.at(place - 1), "but" | "and" | "with" | "made" | "has" | "have" | "ideally" | "preferably")
+        {
             let relative = place >= 2 && RELATIVES.contains(&self.at(place - 2)) && matches!(self.at(place - 1), "has" | "have");
             place -= if relative { 2 } else { 1 };
         }
@@ -321,7 +580,8 @@ impl Sentence<'_> {
             place += 1;
             signed = false;
         }
-        if !open(place, signed) || PRONOUNS.contains(&self.at(place)) || STOPS.contains(&self.at(place)) || self.is_trigger_word(place) && !self.0[place].minus {
+        if !open(place, signed) || PRONOUNS.contains(&self.at(place)) || STOPS.contains(&self.at(place)) || self.is_trigger_word(place) && !self.0[place].minus
+        {
             return None;
         }
         let mut end = place + 1;
@@ -332,6 +592,7 @@ impl Sentence<'_> {
     }
 
     fn is_trigger_word(&self, place: usize) -> bool {
-        self.0[place].minus || matches!(self.at(place), "no" | "not" | "without" | "w/o" | "except" | "excluding" | "nothing" | "don't" | "dont" | "other" | "apart")
+        self.0[place].minus
+            || matches!(self.at(place), "no" | "not" | "without" | "w/o" | "except" | "excluding" | "nothing" | "don't" | "dont" | "other" | "apart")
     }
 }

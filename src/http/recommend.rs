@@ -108,7 +108,7 @@ impl RecommendBody {
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| usize::try_from(limit).ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit));
         let diversity = self.diversity.unwrap_or(0.0);
 
-        let fits = self.text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT_CHARS || text.chars().count() <= MAX_TEXT_CHARS);
+        let fits = self.text.as_deref().is_none_or(fits);
         hold(fits, "/text", format!("must have at most {MAX_TEXT_CHARS} characters"));
         hold(items.len() <= MAX_ITEMS, "/items", format!("must have at most {MAX_ITEMS} entries"));
         hold(is_scenario(&scenario), "/scenario", format!("must be 1 to {MAX_SCENARIO_BYTES} of the characters A-Z a-z 0-9 _ . : -"));
@@ -157,6 +157,11 @@ impl RecommendBody {
         };
         Ok((request, selection))
     }
+}
+
+/// Whether a text is short enough.
+pub(super) fn fits(text: &str) -> bool {
+    text.len() <= MAX_TEXT_CHARS || text.chars().count() <= MAX_TEXT_CHARS
 }
 
 fn is_scenario(name: &str) -> bool {
@@ -214,12 +219,12 @@ pub(super) struct IntentAnswer<'a> {
 }
 
 impl<'a> IntentAnswer<'a> {
-    fn of(intent: &'a Intent) -> Self {
+    pub(super) fn of(intent: &'a Intent) -> Self {
         let share = |share: f32| (f64::from(share) * 1e3).round() / 1e3;
         Self {
             language: intent.language,
             languages: intent.languages.iter().map(|one| LanguageAnswer { language: one.language, share: share(one.share) }).collect(),
-            categories: Vec::new(),
+            categories: intent.categories.iter().map(|one| CategoryAnswer { category: &one.category, probability: share(one.probability) }).collect(),
             clean_text: &intent.clean_text,
             wanted: &intent.wanted,
             rejected: &intent.rejected,
@@ -242,8 +247,10 @@ pub(super) struct LanguageAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = IntentCategory)]
 pub(super) struct CategoryAnswer<'a> {
+    /// As the items name it.
     category: &'a str,
-    probability: f32,
+    /// That an item described by the text is in it, 0 to 1; an item may be in several.
+    probability: f64,
 }
 
 /// One item of a list.

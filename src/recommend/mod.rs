@@ -17,7 +17,7 @@ mod taste;
 mod tests;
 mod understand;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
@@ -33,16 +33,16 @@ use crate::{
 };
 
 pub use cursor::{Cursor, InvalidCursor};
-pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem};
+pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
 pub use snapshot::{Collaborative, ModelSet, Models};
-pub use understand::LanguageShare;
+pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
 use rank::{Candidate, Scale, Sources};
-use retrieve::Retrieved;
+use retrieve::{Retrieved, within};
 use understand::{Rejected, Understood};
 
 /// History items named as reasons.
@@ -117,6 +117,11 @@ impl Recommender {
     /// Answers a request. Parts that fail are named in the answer.
     pub async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
         self.0.recommend(request).await
+    }
+
+    /// What a text is about, without any list. Past the deadline, or without an encoder, it says nothing of categories.
+    pub async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        self.0.understand(text, deadline).await
     }
 
     /// The type the catalogue has fixed for an attribute name, for filters.
@@ -195,6 +200,24 @@ impl Inner {
         }
         let intent = request.text.is_some().then(|| Intent::of(understood, retrieved.embedding.as_ref(), retrieved.truncated, &models));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
+    }
+
+    async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        let models = self.models.snapshot();
+        let understood = Understood::read(text);
+        let mut degraded = Vec::new();
+        let encoded = match understood.wanted() {
+            Some(wanted) => {
+                let encoding = self.timed("encode", models.encoder.encode(wanted));
+                within(deadline.into(), Part::Encoder, encoding).await.map_err(|part| degraded.push(part)).ok()
+            }
+            None => None,
+        };
+        for part in &degraded {
+            self.metrics.degraded.with_label_values(&[part.name()]).inc();
+        }
+        let truncated = encoded.as_ref().is_some_and(|encoded| encoded.truncated);
+        Understanding { intent: Intent::of(understood, encoded.as_ref().map(|encoded| &encoded.embedding), truncated, &models), degraded }
     }
 
     /// The union of what the sources found, every candidate with all its features.

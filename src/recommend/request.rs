@@ -9,7 +9,7 @@ use crate::domain::{Actor, Embedding, Filter, ItemFacts, ItemId, RecommendationI
 use super::{
     cursor::Cursor,
     snapshot::ModelSet,
-    understand::{LanguageShare, Understood},
+    understand::{CategoryProbability, LanguageShare, Understood},
 };
 
 /// The most items of one answer.
@@ -97,6 +97,8 @@ pub struct Intent {
     pub language: Option<&'static str>,
     /// All its languages, largest share first.
     pub languages: Vec<LanguageShare>,
+    /// Categories of the catalogue that it is about, most probable first.
+    pub categories: Vec<CategoryProbability>,
     /// The text without markup and what nobody sees.
     pub clean_text: String,
     /// What was searched for: the text without what it rejects. May be empty.
@@ -109,11 +111,21 @@ pub struct Intent {
 
 impl Intent {
     /// Of a text and, where it could be encoded, its embedding.
-    pub(super) fn of(understood: Understood, _embedding: Option<&Embedding>, truncated: bool, _models: &ModelSet) -> Self {
+    pub(super) fn of(understood: Understood, embedding: Option<&Embedding>, truncated: bool, models: &ModelSet) -> Self {
         let language = understood.language();
+        let categories = embedding.zip(models.categories.as_ref()).map(|(embedding, categories)| categories.of(embedding)).unwrap_or_default();
         let Understood { cleaned, wanted, rejected, languages } = understood;
-        Self { language, languages, clean_text: cleaned, wanted, rejected, truncated }
+        Self { language, languages, categories, clean_text: cleaned, wanted, rejected, truncated }
     }
+}
+
+/// What `/understand` answers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Understanding {
+    /// What was understood.
+    pub intent: Intent,
+    /// What could not be used.
+    pub degraded: Vec<Part>,
 }
 
 /// A part that could not be used for an answer.

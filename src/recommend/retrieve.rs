@@ -338,7 +338,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
 }
 
 /// What `work` gives before the deadline; else the part that could not be used, with the reason in the log.
-async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Part, work: impl Future<Output = Result<T, E>>) -> Result<T, Part> {
+pub(super) async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Part, work: impl Future<Output = Result<T, E>>) -> Result<T, Part> {
     // Even past the deadline a cached answer may be had at once.
     match timeout_at(deadline.max(Instant::now() + Duration::from_millis(1)), work).await {
         Ok(Ok(value)) => Ok(value),

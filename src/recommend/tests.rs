@@ -82,7 +82,12 @@ async fn shop_with_a_broken_index() -> Shop {
     store.put_items(items.to_vec()).await.unwrap();
     columns.apply(&store.items_above(crate::domain::Revision(0), 10).await.unwrap());
     let rooms = Rooms {
-        models: Models::new(ModelSet { encoder: Encoder::start(&model, &encoder, &registry).unwrap(), index: Arc::new(BrokenIndex), collaborative: None }),
+        models: Models::new(ModelSet {
+            encoder: Encoder::start(&model, &encoder, &registry).unwrap(),
+            index: Arc::new(BrokenIndex),
+            collaborative: None,
+            categories: None,
+        }),
         columns,
         histories: Arc::new(Histories::new(1 << 20)),
         popularity: Arc::new(Popularity::new(14.0)),

@@ -32,6 +32,18 @@ async fn a_recommendation_has_the_contracts_fields() {
 }
 
 #[tokio::test]
+async fn an_understood_text_has_the_contracts_fields() {
+    let mut answer = World::new().post("/understand", &json!({"text": "a tent, not red"})).await.json();
+
+    assert!((answer["categories"][0]["probability"].take().as_f64().unwrap() - 0.71).abs() < 1e-6);
+    assert_eq!(
+        answer,
+        json!({"language": "en", "languages": [{"language": "en", "share": 1.0}], "categories": [{"category": "tents", "probability": null}],
+            "clean_text": "a tent, not red", "wanted": "tent", "rejected": ["red"], "truncated": false, "degraded": ["encoder"]})
+    );
+}
+
+#[tokio::test]
 async fn a_request_reaches_the_read_path_with_its_defaults_filled_in() {
     let world = World::stocked();
 

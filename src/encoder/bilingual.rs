@@ -4,7 +4,11 @@ use std::{path::Path, sync::LazyLock};
 
 use serde::Deserialize;
 
-use super::{tokenizer::Tokenizer, *};
+use super::{
+    forward::{Forward, Weights},
+    tokenizer::Tokenizer,
+    *,
+};
 
 static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");

@@ -21,6 +21,7 @@ use super::{
     request::{Part, RecommendationRequest},
     snapshot::ModelSet,
     taste::Taste,
+    understand::Rejected,
 };
 
 /// Bytes of a text that are searched for by words; the rest of a very long text adds little but work.
@@ -40,6 +41,8 @@ pub(super) struct Retrieved {
     pub(super) similar: FxHashMap<ItemKey, f32>,
     /// Weights folded over the history, for every item that has any; by key.
     pub(super) collaborative: Vec<(ItemKey, f32)>,
+    /// What its text says of what is rejected, by candidate.
+    pub(super) rejected: FxHashMap<ItemKey, f32>,
     /// Where each candidate was found.
     pub(super) sources: FxHashMap<ItemKey, Sources>,
     /// The history as the collaborative weights used it, newest first.
@@ -50,6 +53,8 @@ pub(super) struct Retrieved {
     pub(super) eligible: Eligible,
     /// The newest event that counted.
     pub(super) as_of: i64,
+    /// The text's, where it could be encoded.
+    pub(super) embedding: Option<Embedding>,
     /// Only the beginning of the text was encoded.
     pub(super) truncated: bool,
     /// Parts that could not be used.
@@ -74,7 +79,8 @@ impl Inner {
     pub(super) async fn retrieve(
         self: &Arc<Self>,
         request: &RecommendationRequest,
-        cleaned: Option<&str>,
+        wanted: Option<&str>,
+        rejected: &Rejected,
         context: &[ItemKey],
         models: &Arc<ModelSet>,
     ) -> Retrieved {
@@ -83,12 +89,12 @@ impl Inner {
         let filter = eligible.pushed_down(&self.columns.read(), request.now);
         let search = Search { limit: self.settings.text_candidates, filter: filter.as_ref() };
         let index = &*models.index;
-        let terms = cleaned.map(|text| self.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty());
+        let terms = wanted.map(|text| self.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty());
 
         // A forward pass that shares the cores with other work takes half as long again (4.3 instead of 2.8 ms), so the other sources wait for
         // it; not for ever, in case the encoder is the one that is late.
         let encoding = async {
-            let Some(text) = cleaned else { return Ok(None) };
+            let Some(text) = wanted else { return Ok(None) };
             within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text, request.deadline))).await.map(Some)
         };
         let mut encoding = std::pin::pin!(encoding);
@@ -130,7 +136,7 @@ impl Inner {
             };
             within(deadline, Part::Index, self.timed("similar", near)).await
         };
-        let local = self.timed("local", self.local(request, context, eligible.clone(), models, deadline));
+        let local = self.timed("local", self.local(request, wanted, context, eligible.clone(), models, deadline));
         let (semantic, (lexical, cosines), similar, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, local);
 
         // Without the history what was asked for still holds.
@@ -160,6 +166,7 @@ impl Inner {
             Ok(Some((encoded, hits))) => {
                 retrieved.truncated = encoded.truncated;
                 take(Source::Semantic, hits, &mut retrieved.semantic, &mut degraded);
+                retrieved.embedding = Some(encoded.embedding.clone());
                 Some(encoded.embedding)
             }
             Ok(None) => None,
@@ -193,6 +200,15 @@ impl Inner {
         if let Err(part) = within(deadline, Part::Index, self.timed("complete", complete(&mut retrieved, index, embedding, terms, centre))).await {
             degraded.push(part);
         }
+        if !rejected.is_empty() {
+            let keys: Vec<ItemKey> = retrieved.sources.keys().copied().collect();
+            for terms in rejected.terms() {
+                match within(deadline, Part::Index, self.timed("rejected", index.lexical_scores(terms, &keys))).await {
+                    Ok(scores) => Rejected::note(&mut retrieved.rejected, &scores),
+                    Err(part) => degraded.push(part),
+                }
+            }
+        }
         degraded.sort_unstable();
         degraded.dedup();
         retrieved.degraded = degraded;
@@ -211,12 +227,14 @@ impl Inner {
     async fn local(
         self: &Arc<Self>,
         request: &RecommendationRequest,
+        wanted: Option<&str>,
         context: &[ItemKey],
         eligible: Eligible,
         models: &Arc<ModelSet>,
         deadline: Instant,
     ) -> (Option<Local>, Vec<Part>) {
         let mut degraded = Vec::new();
+        let is_the_list = wanted.is_none() && request.items.is_empty();
         let user = request.user_id.clone().map(Actor::User);
         let session = request.session_id.clone().map(Actor::Session);
         let mut histories: Vec<History> = Vec::new();
@@ -228,11 +246,11 @@ impl Inner {
         }
         if histories.is_empty() && context.is_empty() && request.filter.is_none() {
             // Only the head of the popular list is to be taken: some 50 µs, less than waiting for a thread.
-            return (Some(self.look_around(request, context, eligible, &histories, None)), degraded);
+            return (Some(self.look_around(request, is_the_list, context, eligible, &histories, None)), degraded);
         }
         let work = {
             let (inner, models, request, context) = (Arc::clone(self), Arc::clone(models), request.clone(), context.to_vec());
-            move || inner.look_around(&request, &context, eligible, &histories, models.collaborative.as_ref().map(|c| &*c.weights))
+            move || inner.look_around(&request, is_the_list, &context, eligible, &histories, models.collaborative.as_ref().map(|c| &*c.weights))
         };
         match within(deadline, Part::Features, self.compute.run(work)).await {
             Ok(local) => (Some(local), degraded),
@@ -254,6 +272,7 @@ impl Inner {
     fn look_around(
         &self,
         request: &RecommendationRequest,
+        is_the_list: bool,
         context: &[ItemKey],
         mut eligible: Eligible,
         histories: &[History],
@@ -280,8 +299,7 @@ impl Inner {
         let popularity = self.popularity.ranking(&table);
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
         let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
-        // With nothing else to go by this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
-        let is_the_list = request.text.is_none() && request.items.is_empty();
+        // With nothing else to go by (`is_the_list`) this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
         let wanted = if is_the_list { candidates } else { candidates.min(POPULAR_BESIDE_WORDS) };
         let mut popular: Vec<ItemKey> = popularity.best_first().iter().copied().filter(admit).take(wanted).collect();
         let needed = if is_the_list { page_end.max(candidates) } else { page_end };
@@ -343,7 +361,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
 }
 
 /// What `work` gives before the deadline; else the part that could not be used, with the reason in the log.
-async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Part, work: impl Future<Output = Result<T, E>>) -> Result<T, Part> {
+pub(super) async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Part, work: impl Future<Output = Result<T, E>>) -> Result<T, Part> {
     // Even past the deadline a cached answer may be had at once.
     match timeout_at(deadline.max(Instant::now() + Duration::from_millis(1)), work).await {
         Ok(Ok(value)) => Ok(value),

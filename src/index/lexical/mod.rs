@@ -6,6 +6,7 @@
 
 mod analysis;
 mod matched;
+mod mention;
 
 use std::collections::hash_map::Entry;
 
@@ -15,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use analysis::LatinStemmer;
 use analysis::{Analyzer, Kind, Token};
+pub use mention::{Mention, Phrase};
 
 /// Saturation of repeated terms and strength of length normalisation: the usual values (Robertson & Zaragoza 2009, section 3.4).
 const K1: f32 = 1.2;
@@ -127,6 +129,21 @@ impl Lexicon {
     /// The words and phrases of the query, as the user wrote them, that the item has too: longest runs, in the query's order, at most 8.
     pub fn matched(&self, query: &str, item_text: &str) -> Vec<String> {
         matched::phrases(&self.analyzer, query, item_text)
+    }
+
+    /// A few words or characters to look for in other texts.
+    pub fn phrase(&self, text: &str) -> Phrase {
+        Phrase::new(&self.analyzer, text)
+    }
+
+    /// What a text says of `phrase`. Some 100 ns where it has nothing like it.
+    pub fn mention(&self, phrase: &Phrase, text: &str) -> Mention {
+        phrase.mention(&self.analyzer, text)
+    }
+
+    /// Whether `label`, a category or a tag, is what the phrase is about.
+    pub fn is_label_of(&self, phrase: &Phrase, label: &str) -> bool {
+        phrase.begins_with(&self.analyzer, label)
     }
 }
 

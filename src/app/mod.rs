@@ -8,7 +8,7 @@ mod seams;
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration, time::Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::{Router, serve::ListenerExt};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,7 @@ impl App {
         let encoder = Encoder::start(model, &settings.encoder, &EncoderMetrics::register(&registry)?)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
-        let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
+        let (name, index) = open_collection(&collections, data, &model.manifest.name, &encoder, &store).await?;
         let artefacts = Artefacts::new(data.join("artefacts"), store.catalogue_id(), settings.training.keep_versions);
         let (newest, unreadable) = artefacts.newest::<serde_json::Value>()?;
         for Unreadable { version, reason } in unreadable {
@@ -197,10 +197,23 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
 }
 
 /// Opens the collection of this encoder's embeddings. One that is torn is made anew: all of it can be derived from the store.
-async fn open_collection(collections: &Collections, data: &Path, encoder: &Encoder, store: &Store) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
+async fn open_collection(
+    collections: &Collections,
+    data: &Path,
+    model: &str,
+    encoder: &Encoder,
+    store: &Store,
+) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
     let name = encoder.version().to_owned();
     let folder = collection_folder(data, &name);
     if !folder.exists() {
+        // Filling it takes hours for a large catalogue, and until then nothing would be found by its meaning: not without being asked to.
+        if let Some(other) = any_collection(data)
+            && store.item_counts().await?.live > 0
+        {
+            let data = data.display();
+            bail!("the index in {data} was built by {other}, not by {name}; `inkling reindex --data {data} --model {model}` builds it anew");
+        }
         store.set_flushed_revision(&name, Revision::default()).await?;
     }
     let index = match collections.open(&folder, encoder.width()).await {
@@ -213,6 +226,12 @@ async fn open_collection(collections: &Collections, data: &Path, encoder: &Encod
         opened => opened?,
     };
     Ok((name, index))
+}
+
+/// The name of some collection.
+fn any_collection(data: &Path) -> Option<String> {
+    let folders = std::fs::read_dir(index_folder(data)).ok()?.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    folders.filter_map(|folder| folder.file_name().into_string().ok()).min()
 }
 
 /// Where a collection lies.

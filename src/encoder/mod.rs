@@ -4,6 +4,7 @@
 //! ONNX, [`Encoder::start`] runs it, [`clean`] makes texts fit for it. The way of a text: cache → tokens → queue → batch → forward pass → mean of
 //! its tokens. Computing happens on the sessions' own threads; async callers only wait.
 
+mod adopt;
 mod bare;
 mod bert;
 mod cache;
@@ -35,6 +36,8 @@ mod worker;
 #[cfg(test)]
 mod bilingual;
 #[cfg(test)]
+mod own_models;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -49,6 +52,7 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot};
 
+pub use adopt::{Choices, add, remove};
 pub use bare::BareModel;
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};

@@ -15,8 +15,15 @@ type Error = tokenizers::Error;
 
 /// Text to token ids, as a `tokenizer.json` says.
 pub(super) enum Tokenizer {
-    Compact(Compact),
+    Compact(Box<Compact>),
     Whole(Box<tokenizers::Tokenizer>),
+}
+
+/// Special tokens around a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Around {
+    pub before: Vec<u32>,
+    pub after: Vec<u32>,
 }
 
 /// The parts of a tokenizer whose model is a [`Unigram`].
@@ -76,7 +83,7 @@ impl Tokenizer {
             let special: HashSet<usize> = file.added_tokens.iter().map(|added| added.id).collect();
             let model = read.unk_id.and_then(|unknown| Unigram::new(&pieces, unknown, &special)).ok_or("unk_id is not the id of a piece")?;
             let File { normalizer, pre_tokenizer, post_processor, .. } = file;
-            return Ok(Self::Compact(Compact { normalizer, pre_tokenizer, post_processor, model }));
+            return Ok(Self::Compact(Box::new(Compact { normalizer, pre_tokenizer, post_processor, model })));
         }
         let mut whole = tokenizers::Tokenizer::from_bytes(json)?;
         // Files ship with padding to 128 tokens, which costs 8 times the time for a short text, and with their own limit.
@@ -84,6 +91,14 @@ impl Tokenizer {
         // A user who types "[SEP]" means these characters.
         whole.set_encode_special_tokens(true);
         Ok(Self::Whole(Box::new(whole)))
+    }
+
+    /// One more than the largest id it gives.
+    pub(super) fn ids_end(&self) -> usize {
+        match self {
+            Self::Compact(compact) => compact.model.len(),
+            Self::Whole(whole) => whole.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1),
+        }
     }
 
     /// The text's own tokens.
@@ -95,12 +110,14 @@ impl Tokenizer {
     }
 
     /// The special tokens that stand before and after a text; `None` where nothing of the text would stand between them.
-    pub(super) fn around(&self) -> Result<Option<(Vec<u32>, Vec<u32>)>, Error> {
+    pub(super) fn around(&self) -> Result<Option<Around>, Error> {
         let example = match self {
-            Self::Compact(Compact { post_processor: None, .. }) => return Ok(Some((Vec::new(), Vec::new()))),
-            Self::Compact(Compact { post_processor: Some(processor), .. }) => {
+            Self::Compact(compact) => {
                 let text = Encoding::from_tokens(vec![Token::new(0, "a".to_owned(), (0, 1))], 0);
-                processor.process(text, None, true)?
+                match &compact.post_processor {
+                    Some(processor) => processor.process(text, None, true)?,
+                    None => text,
+                }
             }
             Self::Whole(whole) => whole.encode_fast("a", true)?,
         };
@@ -108,7 +125,7 @@ impl Tokenizer {
         let before = special.iter().take_while(|mask| **mask == 1).count();
         let after = special.iter().rev().take_while(|mask| **mask == 1).count();
         let ids = example.get_ids();
-        Ok((before + after < ids.len()).then(|| (ids[..before].to_vec(), ids[ids.len() - after..].to_vec())))
+        Ok((before + after < ids.len()).then(|| Around { before: ids[..before].to_vec(), after: ids[ids.len() - after..].to_vec() }))
     }
 }
 

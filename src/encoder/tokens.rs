@@ -5,7 +5,11 @@
 
 use std::path::Path;
 
-use super::{PrepareError, clean::first_chars, tokenizer::Tokenizer};
+use super::{
+    PrepareError,
+    clean::first_chars,
+    tokenizer::{Around, Tokenizer},
+};
 
 /// Characters of text that are looked at for each token that may be encoded. English has about 5 a token with its space, long words 8;
 /// beyond this a text of 20,000 characters would be tokenized for nothing (1 ms per 4,000 characters).
@@ -44,8 +48,8 @@ impl Tokens {
         let wrong = |error: tokenizers::Error| PrepareError::Start(format!("tokenizer.json: {error}"));
         let file = std::fs::read(path).map_err(|error| PrepareError::files(path, error))?;
         let tokenizer = Tokenizer::read(&file).map_err(wrong)?;
-        let around = tokenizer.around().map_err(wrong)?.filter(|(before, after)| before.len() + after.len() < max_tokens);
-        let (before, after) = around.ok_or_else(|| PrepareError::Start("tokenizer.json: special tokens leave no room for text".to_owned()))?;
+        let around = tokenizer.around().map_err(wrong)?.filter(|around| around.before.len() + around.after.len() < max_tokens);
+        let Around { before, after } = around.ok_or_else(|| PrepareError::Start("tokenizer.json: special tokens leave no room for text".to_owned()))?;
         Ok(Self { tokenizer, before, after, max_tokens })
     }
 

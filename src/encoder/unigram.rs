@@ -46,6 +46,11 @@ impl Unigram {
         Some(Self { labels, children, pieces, scores, unknown: u32::try_from(unknown).ok()?, unknown_score: least - UNKNOWN_PENALTY })
     }
 
+    /// Ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.scores.len()
+    }
+
     /// Appends the ids of `word` (one stretch of text between blanks) to `ids`. Unknown characters that follow each other are one unknown token.
     pub(super) fn read(&self, word: &str, ids: &mut Vec<u32>) {
         // Every end of a character is reached: by a piece or as an unknown one. Other places stay as they are.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     domain::{Revision, Timestamp},
-    encoder::{Encoder, PreparedModel},
+    encoder::{Encoder, EncoderMetrics, PreparedModel},
     features::{Columns, Histories, Popularity},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, IndexError, Lexicon, VectorIndex},
@@ -61,7 +61,7 @@ impl App {
         let compute = Compute::start("compute", cores, 1_024)?;
 
         let store = Store::open(data, &settings.store, &registry).await?;
-        let encoder = Encoder::start(model, &settings.encoder, &registry)?;
+        let encoder = Encoder::start(model, &settings.encoder, &EncoderMetrics::register(&registry)?)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
         let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
@@ -91,6 +91,7 @@ impl App {
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
         let readiness = Readiness::new(&registry)?;
+        readiness.set_provider(models.snapshot().encoder.provider().name());
         let router = http::router(Doors {
             recommender: recommender.clone(),
             ingest: ingest.clone(),
@@ -186,7 +187,11 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
             () = tokio::time::sleep(LOOK_AFTER) => {}
         }
         readiness.set(Part::Store, state(store.healthy().await));
-        let index = Arc::clone(&models.snapshot().index);
+        let (index, encoder_up) = {
+            let snapshot = models.snapshot();
+            (Arc::clone(&snapshot.index), snapshot.encoder.is_up())
+        };
+        readiness.set(Part::Encoder, state(encoder_up));
         readiness.set(Part::Index, state(index.count().await.is_ok()));
     }
 }

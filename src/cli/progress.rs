@@ -1,12 +1,12 @@
 //! Progress of long work on stderr: bars for people, nothing for pipes (indicatif hides them there), a line when a step is done.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     config::Settings,
-    encoder::{PreparedModel, Progress, Step, prepare},
+    encoder::{PreparedModel, Progress, Step, fetch_gpu, prepare},
 };
 
 /// Prepares the model of the settings, showing what takes its time.
@@ -14,6 +14,12 @@ pub(super) fn prepared_model(settings: &Settings) -> anyhow::Result<PreparedMode
     let mut bars: HashMap<(String, String), ProgressBar> = HashMap::new();
     let model = prepare(&settings.paths.models_dir(), &settings.encoder.model, &mut |progress| show(&mut bars, &progress))?;
     Ok(model)
+}
+
+/// Fetches what a GPU takes, showing what takes its time, and gives the folder.
+pub(super) fn fetched_gpu(settings: &Settings) -> anyhow::Result<PathBuf> {
+    let mut bars = HashMap::new();
+    Ok(fetch_gpu(&settings.paths.models_dir(), &mut |progress| show(&mut bars, &progress))?)
 }
 
 fn show(bars: &mut HashMap<(String, String), ProgressBar>, progress: &Progress) {

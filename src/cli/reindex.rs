@@ -8,7 +8,7 @@ use crate::{
     app::{App, collection_folder, index_folder},
     config::Settings,
     domain::Revision,
-    encoder::Encoder,
+    encoder::{Encoder, EncoderMetrics},
     store::Store,
     telemetry::Registry,
 };
@@ -18,7 +18,7 @@ use super::{progress, progress::prepared_model, runtime};
 pub(super) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let model = prepared_model(settings)?;
     runtime()?.block_on(async {
-        let version = Encoder::start(&model, &settings.encoder, &Registry::new())?.version().to_owned();
+        let version = Encoder::start(&model, &settings.encoder, &EncoderMetrics::register(&Registry::new())?)?.version().to_owned();
         let store = Store::open(&settings.paths.data, &settings.store, &Registry::new()).await?;
         // The word of the database goes first: a crash in between finds an index that is to be filled from the beginning.
         store.set_flushed_revision(&version, Revision::default()).await?;

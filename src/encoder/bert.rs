@@ -1,14 +1,17 @@
-//! Exports a BERT to ONNX: `model.safetensors` and `config.json` in, the bytes of a `.onnx` file out. No Python, no torch.
+//! Exports a BERT to ONNX: its weights and `config.json` in, the bytes of a `.onnx` file out. No Python, no torch.
 //!
 //! The graph takes `input_ids` and `attention_mask` (int64 `[batch, seq]`, 1 = a token, 0 = padding) and gives `embedding`
 //! (f32 `[batch, hidden]`, L2 norm 1): the mean of the last layer's tokens, padding excluded, as in Reimers & Gurevych 2019 (arXiv:1908.10084),
 //! section 3. Layers as in Devlin et al. 2019 (arXiv:1810.04805): post-norm, GELU by erf. Plain operators only: hand-fused ones ran
 //! 5 to 9 % slower than what ONNX Runtime's own optimiser makes of these.
 
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::graph::{Attr, Dim, Graph, Value};
+use super::{
+    family::Family,
+    graph::{Attr, Dim, Graph, Value},
+    tensors::{TensorError, Tensors},
+};
 
 /// Grows with every change of the graph, so that files of an older exporter are made again and their embeddings not mixed with new ones.
 pub(super) const EXPORTER_VERSION: u32 = 1;
@@ -21,10 +24,8 @@ const PADDING_SCORE: f32 = -1e9;
 pub(super) enum ExportError {
     #[error("config.json: {0}")]
     Config(String),
-    #[error("model.safetensors: {0}")]
-    Weights(#[from] safetensors::SafeTensorError),
-    #[error("model.safetensors: {name} is not a float32 tensor of shape {shape:?}")]
-    Shape { name: String, shape: Vec<usize> },
+    #[error("weights: {0}")]
+    Weights(#[from] TensorError),
 }
 
 /// What the exporter reads of `config.json`.
@@ -41,12 +42,17 @@ pub(super) struct BertConfig {
     hidden_act: String,
     #[serde(default)]
     position_embedding_type: Option<String>,
+    /// How the file that this was read from names and numbers things; the rest is told as BERT.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl BertConfig {
     /// Reads and checks `config.json`.
     pub(super) fn read(json: &[u8]) -> Result<Self, ExportError> {
-        let config: Self = serde_json::from_slice(json).map_err(|error| ExportError::Config(error.to_string()))?;
+        let wrong = |error: serde_json::Error| ExportError::Config(error.to_string());
+        let (family, json) = Family::of(serde_json::from_slice(json).map_err(wrong)?).map_err(ExportError::Config)?;
+        let config = Self { family, ..serde_json::from_value(json).map_err(wrong)? };
         let refuse = |reason: &str| Err(ExportError::Config(reason.to_owned()));
         if config.hidden_act != "gelu" {
             return refuse("hidden_act must be \"gelu\"");
@@ -61,9 +67,8 @@ impl BertConfig {
     }
 }
 
-/// The `.onnx` file of the BERT in `safetensors`.
-pub(super) fn export(safetensors: &[u8], config: &BertConfig, name: &str) -> Result<Vec<u8>, ExportError> {
-    let weights = Weights(SafeTensors::deserialize(safetensors)?);
+/// The `.onnx` file of the BERT with these weights.
+pub(super) fn export(weights: &Tensors<'_>, config: &BertConfig, name: &str) -> Result<Vec<u8>, ExportError> {
     let mut graph = Graph::default();
     let ids = graph.input("input_ids", &[Dim::Free("batch"), Dim::Free("seq")]);
     let mask = graph.input("attention_mask", &[Dim::Free("batch"), Dim::Free("seq")]);
@@ -82,7 +87,7 @@ pub(super) fn export(safetensors: &[u8], config: &BertConfig, name: &str) -> Res
 
 struct Bert<'a> {
     graph: Graph,
-    weights: Weights<'a>,
+    weights: &'a Tensors<'a>,
     config: &'a BertConfig,
     shared: Shared,
 }
@@ -112,7 +117,7 @@ impl Bert<'_> {
         let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, type_vocab_size, .. } = *self.config;
         let words = self.weight("embeddings.word_embeddings.weight", &[vocab_size, hidden])?;
         let positions = self.weight("embeddings.position_embeddings.weight", &[positions, hidden])?;
-        let types = self.weights.matrix("embeddings.token_type_embeddings.weight", &[type_vocab_size, hidden])?;
+        let types = self.weights.numbers("embeddings.token_type_embeddings.weight", &[type_vocab_size, hidden])?;
         let first_type = self.graph.weight("embeddings.token_type_embeddings.0", &[hidden], types.get(..hidden).unwrap_or_default());
 
         let words = self.graph.op("Gather", &[&words, ids], Vec::new());
@@ -154,8 +159,8 @@ impl Bert<'_> {
         let mut columns = Vec::with_capacity(3);
         let mut biases = Vec::with_capacity(3 * width);
         for part in ["query", "key", "value"] {
-            columns.push(transposed(&self.weights.matrix(&format!("{name}.self.{part}.weight"), &[width, width])?, width, width));
-            biases.extend(self.weights.matrix(&format!("{name}.self.{part}.bias"), &[width])?);
+            columns.push(transposed(&self.weights.numbers(&format!("{name}.self.{part}.weight"), &[width, width])?, width, width));
+            biases.extend(self.weights.numbers(&format!("{name}.self.{part}.bias"), &[width])?);
         }
         let rows: Vec<f32> = (0..width).flat_map(|row| columns.iter().flat_map(move |part| part[row * width..][..width].iter().copied())).collect();
         let matrix = self.graph.weight(&format!("{name}.self.qkv.weight"), &[width, 3 * width], &rows);
@@ -198,7 +203,7 @@ impl Bert<'_> {
 
     /// `x W + b`; the file keeps W as `[out, in]`, MatMul wants `[in, out]`.
     fn linear(&mut self, name: &str, x: &Value, from: usize, to: usize) -> Result<Value, ExportError> {
-        let matrix = transposed(&self.weights.matrix(&format!("{name}.weight"), &[to, from])?, to, from);
+        let matrix = transposed(&self.weights.numbers(&format!("{name}.weight"), &[to, from])?, to, from);
         let matrix = self.graph.weight(&format!("{name}.weight"), &[from, to], &matrix);
         let bias = self.weight(&format!("{name}.bias"), &[to])?;
         let product = self.graph.op("MatMul", &[x, &matrix], Vec::new());
@@ -213,21 +218,8 @@ impl Bert<'_> {
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Value, ExportError> {
-        let numbers = self.weights.matrix(name, shape)?;
+        let numbers = self.weights.numbers(name, shape)?;
         Ok(self.graph.weight(name, shape, &numbers))
-    }
-}
-
-struct Weights<'a>(SafeTensors<'a>);
-
-impl Weights<'_> {
-    /// The numbers of tensor `name`, row-major; files of some trainers put `bert.` before every name.
-    fn matrix(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ExportError> {
-        let tensor = self.0.tensor(name).or_else(|error| self.0.tensor(&format!("bert.{name}")).map_err(|_| error))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            return Err(ExportError::Shape { name: name.to_owned(), shape: shape.to_vec() });
-        }
-        Ok(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
     }
 }
 

@@ -20,7 +20,7 @@ use super::{PrepareError, PreparedModel, graph};
 /// ONNX Runtime is loaded once a process; the first library that was asked for stays.
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
-fn environment(library: &Path) -> Result<Environment, PrepareError> {
+pub(super) fn environment(library: &Path) -> Result<Environment, PrepareError> {
     let mut loaded = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(environment) = &*loaded {
         return Ok(environment.clone());

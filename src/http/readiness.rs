@@ -46,11 +46,12 @@ pub struct Readiness {
 struct State {
     phase: Phase,
     parts: BTreeMap<Part, PartState>,
+    provider: Option<&'static str>,
 }
 
 /// What `/health/ready` says.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(examples(json!({"ready": true, "phase": "serving", "parts": {"encoder": "up", "index": "up", "collaborative": "up", "features": "up", "store": "up"}})))]
+#[schema(examples(json!({"ready": true, "phase": "serving", "parts": {"encoder": "up", "index": "up", "collaborative": "up", "features": "up", "store": "up"}, "encoder_provider": "cpu"})))]
 pub(super) struct Health {
     /// Whether requests should be sent here.
     pub(super) ready: bool,
@@ -58,6 +59,8 @@ pub(super) struct Health {
     phase: Phase,
     /// How each part is.
     parts: BTreeMap<&'static str, PartState>,
+    /// Where the encoder's forward passes run: `cpu` or `cuda`; `null` before it has started.
+    encoder_provider: Option<&'static str>,
 }
 
 impl Readiness {
@@ -69,7 +72,7 @@ impl Readiness {
             up.with_label_values(&[part.name()]).set(0);
         }
         let parts = Part::ALL.into_iter().map(|part| (part, PartState::Starting)).collect();
-        Ok(Self { state: Arc::new(RwLock::new(State { phase: Phase::Starting, parts })), up })
+        Ok(Self { state: Arc::new(RwLock::new(State { phase: Phase::Starting, parts, provider: None })), up })
     }
 
     /// The process has come to that phase.
@@ -85,6 +88,11 @@ impl Readiness {
         });
     }
 
+    /// Where the encoder's forward passes run.
+    pub fn set_provider(&self, provider: &'static str) {
+        self.change(|state| state.provider = Some(provider));
+    }
+
     /// Serving, and one part at least is up to answer with.
     pub fn is_ready(&self) -> bool {
         self.health().ready
@@ -95,7 +103,7 @@ impl Readiness {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let parts: BTreeMap<_, _> = state.parts.iter().map(|(part, now)| (part.name(), *now)).collect();
         let answering = parts.values().any(|now| *now == PartState::Up);
-        Health { ready: state.phase == Phase::Serving && answering, phase: state.phase, parts }
+        Health { ready: state.phase == Phase::Serving && answering, phase: state.phase, parts, encoder_provider: state.provider }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -116,6 +124,9 @@ mod tests {
         assert!(!readiness.is_ready());
         readiness.set(Part::Index, PartState::Up);
         assert!(readiness.is_ready());
+        assert_eq!(readiness.health().encoder_provider, None);
+        readiness.set_provider("cpu");
+        assert_eq!(readiness.health().encoder_provider, Some("cpu"));
         readiness.set(Part::Index, PartState::Down);
         assert!(!readiness.is_ready());
         readiness.set(Part::Store, PartState::Up);

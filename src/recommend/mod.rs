@@ -208,7 +208,7 @@ impl Inner {
         let mut degraded = Vec::new();
         let encoded = match understood.wanted() {
             Some(wanted) => {
-                let encoding = self.timed("encode", models.encoder.encode(wanted));
+                let encoding = self.timed("encode", models.encoder.encode(wanted, deadline));
                 within(deadline.into(), Part::Encoder, encoding).await.map_err(|part| degraded.push(part)).ok()
             }
             None => None,

@@ -8,8 +8,10 @@ use crate::domain::Feature;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecommendSettings {
-    /// Candidates of each source.
+    /// Candidates of each source that goes by what people did.
     pub candidates: usize,
+    /// Candidates of each source that goes by the text, or by likeness to items.
+    pub text_candidates: usize,
     /// How much each feature counts.
     pub weights: Weights,
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     domain::{Embedding, Filter, Item, Timestamp, UserId},
-    encoder::{Encoder, EncoderSettings, prepare},
+    encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
     features::FeatureSettings,
     index::{Hit, IndexError, IndexPoint, IndexSettings, QueryTerms, Search, VectorIndex},
 };
@@ -83,7 +83,7 @@ async fn shop_with_a_broken_index() -> Shop {
     columns.apply(&store.items_above(crate::domain::Revision(0), 10).await.unwrap());
     let rooms = Rooms {
         models: Models::new(ModelSet {
-            encoder: Encoder::start(&model, &encoder, &registry).unwrap(),
+            encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             index: Arc::new(BrokenIndex),
             collaborative: None,
             categories: None,

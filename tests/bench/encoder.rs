@@ -4,11 +4,14 @@
 //! contenders, so that a busy machine slows all of them alike; medians over rounds are printed.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use futures::stream::{self, StreamExt as _};
 use inkling::{
-    encoder::{BareModel, Encoder, EncoderSettings, PreparedModel, clean, prepare},
+    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, PreparedModel, ProviderSetting, clean, prepare},
     telemetry::Registry,
 };
 
@@ -46,7 +49,7 @@ impl Contender {
     }
 
     fn encoder(model: &PreparedModel, sessions: usize, threads: usize) -> Self {
-        let encoder = Encoder::start(model, &settings(sessions, threads), &Registry::new()).unwrap();
+        let encoder = Encoder::start(model, &settings(sessions, threads), &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap();
         let name = format!("encoder, {sessions} x {threads} threads");
         Self { name, bare: None, encoder: Some(encoder), alone_ms: Vec::new(), crowd_per_second: Vec::new(), crowd_cpu_ms: Vec::new() }
     }
@@ -63,7 +66,9 @@ impl Contender {
         *next += CROWD;
         let (start, cpu) = (Instant::now(), cpu_ms());
         if let Some(encoder) = &self.encoder {
-            stream::iter(&texts).for_each_concurrent(64, |text| async { drop(encoder.encode(text).await.unwrap()) }).await;
+            stream::iter(&texts)
+                .for_each_concurrent(64, |text| async { drop(encoder.encode(text, Instant::now() + Duration::from_secs(10)).await.unwrap()) })
+                .await;
         } else {
             for text in &texts {
                 self.one(text).await;
@@ -79,13 +84,23 @@ impl Contender {
             bare.forward(&[&tokens]).unwrap();
         }
         if let Some(encoder) = &self.encoder {
-            encoder.encode(text).await.unwrap();
+            encoder.encode(text, Instant::now() + Duration::from_secs(10)).await.unwrap();
         }
     }
 }
 
 fn settings(sessions: usize, threads: usize) -> EncoderSettings {
-    EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions, threads, queue: 256, batch_tokens: 256, cache_mb: 0 }
+    EncoderSettings {
+        model: "all-minilm-l6-v2".to_owned(),
+        provider: ProviderSetting::Cpu,
+        max_tokens: 256,
+        sessions,
+        threads,
+        queue_tokens: 8_192,
+        queue_ms: 10_000,
+        batch_tokens: 256,
+        cache_mb: 0,
+    }
 }
 
 /// Processor time of this process so far, in steps of 10 ms; 0 where there is no /proc.

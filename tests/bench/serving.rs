@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use inkling::encoder::{BareModel, EncoderSettings, clean, prepare};
+use inkling::encoder::{BareModel, EncoderSettings, ProviderSetting, clean, prepare};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -195,8 +195,17 @@ fn memory(server: &mut Server, table: &mut Table) {
 }
 
 fn bare() -> BareModel {
-    let settings =
-        EncoderSettings { model: "all-minilm-l6-v2".to_owned(), max_tokens: 256, sessions: 1, threads: THREADS, queue: 256, batch_tokens: 256, cache_mb: 0 };
+    let settings = EncoderSettings {
+        model: "all-minilm-l6-v2".to_owned(),
+        provider: ProviderSetting::Cpu,
+        max_tokens: 256,
+        sessions: 1,
+        threads: THREADS,
+        queue_tokens: 8_192,
+        queue_ms: 2_000,
+        batch_tokens: 256,
+        cache_mb: 0,
+    };
     BareModel::load(&prepare(&models(), &settings.model, &mut |_| {}).unwrap(), &settings).unwrap()
 }
 

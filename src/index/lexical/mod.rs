@@ -104,7 +104,13 @@ impl Lexicon {
         counts.add(self.analyzer.tokens(title), self.settings.title_weight);
         // Feeds often repeat the title as the first words of the text: said once, it counts as once.
         let opening = text.trim_start_matches(['"', '\'', ' ']);
-        counts.add(self.analyzer.tokens(if title.is_empty() { text } else { opening.strip_prefix(title).unwrap_or(text) }), 1.0);
+        let mut rest = self.analyzer.tokens(if title.is_empty() { text } else { opening.strip_prefix(title).unwrap_or(text) });
+        if !counts.counts.is_empty() {
+            // "The Who" and "It" are found by their titles. A word that all texts have makes each write of the engine as long as the catalogue.
+            counts.length += rest.iter().filter(|token| token.kind == Kind::Function).count() as f32;
+            rest.retain(|token| token.kind != Kind::Function);
+        }
+        counts.add(rest, 1.0);
         let norm = K1 * (1.0 - B + B * counts.length / self.settings.average_length.max(1.0));
         Terms::new(&counts.into_pairs(|count| count * (K1 + 1.0) / (count + norm)))
     }
@@ -218,6 +224,18 @@ pub(super) mod tests {
 
         assert!(weight(&terms, "tent") > weight(&terms, "rope"));
         assert_eq!(lexicon.item_terms("Blue tent", "\"Blue tent. For two."), lexicon.item_terms("Blue tent", "For two."));
+    }
+
+    #[test]
+    fn an_item_keeps_the_function_words_of_its_title_or_where_it_has_none_of_its_text() {
+        let lexicon = Lexicon::new(&settings());
+
+        let titled = lexicon.item_terms("The Who", "it is the band");
+
+        assert!(weight(&titled, "the").is_some() && weight(&titled, "it").is_none());
+        assert!(weight(&lexicon.item_terms("", "it is a band"), "it").is_some());
+        // Left out or not, they are part of the length.
+        assert_eq!(weight(&lexicon.item_terms("x", "a band"), "band"), weight(&lexicon.item_terms("x", "y band"), "band"));
     }
 
     #[test]

@@ -38,6 +38,8 @@ const ROWS: usize = 10_000;
 const CHUNK: usize = 512;
 /// How often the catalogue is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a title may wait for the encoder while people keep it busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The share of the time that making may take.
 const REST: u32 = 20;
 
@@ -177,7 +179,7 @@ impl CategoryMaker {
             let Some(title) = layout.samples.get(key) else { continue };
             let embedding = match self.known.titles.get(title) {
                 Some(embedding) => embedding.clone(),
-                None => match set.encoder.encode(title).await {
+                None => match set.encoder.encode(title, std::time::Instant::now() + PATIENCE).await {
                     Ok(encoded) => encoded.embedding,
                     Err(EncodeError::Empty) => continue,
                     Err(error) => return Err(error),

@@ -1,6 +1,11 @@
 //! Understanding with the real encoder, on the 400 items of the demo: are probabilities what they say?
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus::Registry;
 
@@ -10,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{Embedding, Item},
-    encoder::{Encoder, EncoderSettings, prepare},
+    encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
 };
 
 const DEMO: [&str; 5] = [
@@ -26,7 +31,7 @@ fn encoder() -> Encoder {
     let defaults: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
     let settings: EncoderSettings = defaults["encoder"].clone().try_into().unwrap();
     let model = prepare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &settings.model, &mut |_| {}).unwrap();
-    Encoder::start(&model, &settings, &Registry::new()).unwrap()
+    Encoder::start(&model, &settings, &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap()
 }
 
 /// Mean distance of what was told from what was so, in bins of a tenth (Naeini et al. 2015).
@@ -78,7 +83,7 @@ async fn judged(items: Vec<Item>) -> Vec<(Option<String>, f32)> {
     let name_embeddings: Vec<Embedding> = encoder.encode_bulk(spoken).await.unwrap().into_iter().map(Option::unwrap).collect();
     let mut titles = Vec::new();
     for item in &items {
-        titles.push(encoder.encode(&clean(item.title.as_deref().unwrap())).await.unwrap().embedding);
+        titles.push(encoder.encode(&clean(item.title.as_deref().unwrap()), Instant::now() + Duration::from_secs(60)).await.unwrap().embedding);
     }
 
     let mut languages: Vec<Option<String>> = items.iter().map(|item| item.language.clone()).collect();

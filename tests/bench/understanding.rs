@@ -2,7 +2,7 @@
 //! judge by. `INKLING_BANKING77=FOLDER cargo bench --bench understanding`, where the folder has `queries_train.jsonl` and `queries_test.jsonl`, a line
 //! each `{"text": "…", "relevant": [{"item_id": "the intent"}]}`. The model is the one in the settings (`INKLING_ENCODER__MODEL`).
 //!
-//! Prints and asserts nothing. all-minilm-l6-v2 in float64: nearest centroid .83, ten nearest neighbours .89.
+//! Prints and asserts nothing. all-minilm-l6-v2 in fp32: ten nearest neighbours .916, nearest centroid .849.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 use std::{

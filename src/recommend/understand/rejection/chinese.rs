@@ -227,7 +227,7 @@ fn is_not(text: &str, at: usize) -> Option<Cut> {
 /// 不太甜, 别太甜的, 不甜的.
 fn quality(text: &str, at: usize) -> Option<Cut> {
     let is_quality = |object: usize| text[object..].chars().next().filter(|c| QUALITIES.contains(*c)).map(char::len_utf8);
-    let cut = |object: usize, end: usize, tail: usize| Some(Cut { piece: at..end + tail, objects: Vec::from_iter([object..end]) });
+    let cut = |object: usize, end: usize, tail: usize| Some(Cut { piece: at..end + tail, objects: Vec::from([Range { start: object, end }]) });
     let tail = |end: usize| if text[end..].starts_with('的') { "的".len() } else { 0 };
     if let Some(degree) = DEGREES.iter().find(|degree| text[at..].starts_with(**degree)) {
         let object = at + degree.len();

@@ -136,8 +136,14 @@ impl Inner {
             };
             within(deadline, Part::Index, self.timed("similar", near)).await
         };
+        let disliked = async {
+            if rejected.is_empty() {
+                return Ok(None);
+            }
+            within(deadline, Part::Encoder, models.encoder.encode(rejected.words(), request.deadline)).await.map(Some)
+        };
         let local = self.timed("local", self.local(request, wanted, context, eligible.clone(), models, deadline));
-        let (semantic, (lexical, cosines), similar, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, local);
+        let (semantic, (lexical, cosines), similar, disliked, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, disliked, local);
 
         // Without the history what was asked for still holds.
         let mut retrieved = Retrieved { eligible, ..Retrieved::default() };
@@ -201,12 +207,13 @@ impl Inner {
             degraded.push(part);
         }
         if !rejected.is_empty() {
-            let keys: Vec<ItemKey> = retrieved.sources.keys().copied().collect();
-            for terms in rejected.terms() {
-                match within(deadline, Part::Index, self.timed("rejected", index.lexical_scores(terms, &keys))).await {
-                    Ok(scores) => Rejected::note(&mut retrieved.rejected, &scores),
-                    Err(part) => degraded.push(part),
-                }
+            let disliked = disliked.unwrap_or_else(|part| {
+                degraded.push(part);
+                None
+            });
+            let disliked = disliked.as_ref().map(|encoded| &encoded.embedding);
+            if let Err(part) = within(deadline, Part::Index, self.timed("rejected", lower(&mut retrieved, index, rejected, disliked))).await {
+                degraded.push(part);
             }
         }
         degraded.sort_unstable();
@@ -339,6 +346,19 @@ async fn complete(
     }
     if let Some(centre) = centre {
         retrieved.similar.extend(index.similarities(&centre, &similar).await?);
+    }
+    Ok(())
+}
+
+/// What the index knows of how much each candidate is what the text rejects.
+async fn lower(retrieved: &mut Retrieved, index: &dyn VectorIndex, rejected: &Rejected, disliked: Option<&Embedding>) -> Result<(), IndexError> {
+    let mut keys: Vec<ItemKey> = retrieved.sources.keys().copied().collect();
+    keys.sort_unstable(); // sums of floats must not depend on a map's order
+    for terms in rejected.terms() {
+        Rejected::note(&mut retrieved.rejected, &index.lexical_scores(terms, &keys).await?);
+    }
+    if let Some(disliked) = disliked {
+        Rejected::note_meaning(&mut retrieved.rejected, &index.similarities(disliked, &keys).await?, &retrieved.semantic);
     }
     Ok(())
 }

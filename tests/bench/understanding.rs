@@ -2,25 +2,27 @@
 //! judge by. `INKLING_BANKING77=FOLDER cargo bench --bench understanding`, where the folder has `queries_train.jsonl` and `queries_test.jsonl`, a line
 //! each `{"text": "…", "relevant": [{"item_id": "the intent"}]}`. The model is the one in the settings (`INKLING_ENCODER__MODEL`).
 //!
-//! Prints and asserts nothing. all-minilm-l6-v2 in float64: nearest centroid .83, ten nearest neighbours .89.
+//! Prints and asserts nothing. all-minilm-l6-v2 in fp32: ten nearest neighbours .916, nearest centroid .849.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::stream::{self, StreamExt as _};
 use inkling::{
     config::{Overrides, Settings},
     domain::Embedding,
-    encoder::{Encoder, clean, prepare},
+    encoder::{Encoder, EncoderMetrics, clean, prepare},
     telemetry::Registry,
 };
 
 const NEIGHBOURS: usize = 10;
+/// A text that takes longer is stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Message {
     text: String,
@@ -36,7 +38,11 @@ fn messages(file: &Path) -> Vec<Message> {
 }
 
 async fn encoded(encoder: &Encoder, messages: &[Message]) -> Vec<Embedding> {
-    stream::iter(messages).map(|message| async { encoder.encode(&message.text).await.unwrap().embedding }).buffered(64).collect().await
+    stream::iter(messages)
+        .map(|message| async { encoder.encode(&message.text, Instant::now() + PATIENCE).await.unwrap().embedding })
+        .buffered(64)
+        .collect()
+        .await
 }
 
 /// The share of texts for which `guess` is right.
@@ -53,7 +59,7 @@ async fn main() {
     };
     let settings = Settings::load(&Overrides::default()).unwrap();
     let model = prepare(&settings.paths.models_dir(), &settings.encoder.model, &mut |_| {}).unwrap();
-    let encoder = Encoder::start(&model, &settings.encoder, &Registry::new()).unwrap();
+    let encoder = Encoder::start(&model, &settings.encoder, &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap();
     let (train, test) = (messages(&folder.join("queries_train.jsonl")), messages(&folder.join("queries_test.jsonl")));
 
     let begun = Instant::now();

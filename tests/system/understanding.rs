@@ -60,7 +60,7 @@ async fn words_that_only_look_like_a_rejection_find_what_they_name() {
     let client = shop::client();
     put(
         &client,
-        "drinks",
+        "drinkshelf",
         &[
             ("free", "Sugar-free cola", "No sugar, all the taste.", &["drinks"]),
             ("cane", "Cane sugar cola", "Brewed with sugar.", &["drinks"]),
@@ -84,7 +84,7 @@ async fn a_category_that_is_rejected_in_either_language_comes_last() {
     let client = shop::client();
     put(
         &client,
-        "films",
+        "filmshelf",
         &[
             ("attic", "The Attic", "Something breathes behind the wall.", &["horror"]),
             ("ferry", "The Last Ferry", "Two strangers miss the boat and fall in love.", &["romance"]),

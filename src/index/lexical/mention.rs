@@ -99,10 +99,8 @@ fn denied(text: &str, tokens: &[Token], place: usize, end: usize) -> bool {
     }
     let near = |from: usize, to: usize| text[from..to].chars().all(|c| c == ' ' || c == '-');
     let word = |place: usize| tokens.get(place).filter(|token| !matches!(token.kind, Kind::Character));
-    if let Some(after) = word(end) {
-        if NOT_AFTER.contains(&after.term.as_str()) && near(tokens[end - 1].bytes.end, after.bytes.start) {
-            return true;
-        }
+    if word(end).is_some_and(|after| NOT_AFTER.contains(&after.term.as_str()) && near(tokens[end - 1].bytes.end, after.bytes.start)) {
+        return true;
     }
     let mut next = tokens[place].bytes.start;
     for back in (0..place).rev().take(2) {

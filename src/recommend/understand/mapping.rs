@@ -224,7 +224,7 @@ impl Layout {
             }
             end = start;
         }
-        let mut ranked: Vec<(Arc<str>, (usize, Vec<ItemKey>))> = by_name.into_iter().collect();
+        let mut ranked: Vec<_> = by_name.into_iter().collect();
         ranked.sort_unstable_by(|(a, (x, _)), (b, (y, _))| y.cmp(x).then_with(|| a.cmp(b)));
         ranked.truncate(MAX_CATEGORIES);
         let mut items: FxHashMap<ItemKey, Vec<usize>> = FxHashMap::default();

@@ -163,6 +163,9 @@ pub(super) fn tidy(text: &str) -> &str {
     while let Some(rest) = FILLERS.iter().find_map(|filler| text.strip_prefix(filler)) {
         text = bare(rest);
     }
+    while let Some(rest) = FILLERS.iter().filter(|filler| **filler != "的").find_map(|filler| text.strip_suffix(filler)) {
+        text = bare(rest);
+    }
     text
 }
 
@@ -224,7 +227,7 @@ fn is_not(text: &str, at: usize) -> Option<Cut> {
 /// 不太甜, 别太甜的, 不甜的.
 fn quality(text: &str, at: usize) -> Option<Cut> {
     let is_quality = |object: usize| text[object..].chars().next().filter(|c| QUALITIES.contains(*c)).map(char::len_utf8);
-    let cut = |object: usize, end: usize, tail: usize| Some(Cut { piece: at..end + tail, objects: vec![object..end] });
+    let cut = |object: usize, end: usize, tail: usize| Some(Cut { piece: at..end + tail, objects: Vec::from([Range { start: object, end }]) });
     let tail = |end: usize| if text[end..].starts_with('的') { "的".len() } else { 0 };
     if let Some(degree) = DEGREES.iter().find(|degree| text[at..].starts_with(**degree)) {
         let object = at + degree.len();
@@ -243,10 +246,17 @@ fn exception(text: &str, at: usize) -> Option<Cut> {
     }
     let rest = text[at..].strip_prefix("除了").or_else(|| {
         let short = text[at..].strip_prefix('除').filter(|rest| !rest.starts_with(['外', '去', '了']));
+        // 除…外; what 除了 excepts may end like 户外.
         short.filter(|rest| rest.chars().take(MAX_CHARS + 3).take_while(|c| !is_sign(*c)).any(|c| c == '外'))
     })?;
     let object = text.len() - rest.len();
     let mut cut = objects(text, at, object, false)?;
+    if !text[at..].starts_with("除了")
+        && let Some(last) = cut.objects.last_mut().filter(|last| text[(*last).clone()].ends_with('外') && last.len() > '外'.len_utf8())
+    {
+        last.end -= '外'.len_utf8();
+        cut.piece.end = last.end;
+    }
     let tail = &text[cut.piece.end..];
     let after = ["以外", "之外", "外"].iter().find_map(|word| tail.strip_prefix(word)).unwrap_or(tail);
     let after = after.strip_prefix('的').unwrap_or(after);

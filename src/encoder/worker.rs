@@ -102,7 +102,7 @@ impl Worker {
 
     fn serve(&mut self, texts: Vec<Short>) {
         let names: Vec<Arc<str>> = texts.iter().map(|short| Arc::clone(&short.text)).collect();
-        self.guarded(Lane::People, names.iter(), |worker| worker.encode(texts));
+        self.guarded(Lane::People, names.iter(), |worker| worker.encode(&texts));
     }
 
     /// A panic costs these texts only.
@@ -116,7 +116,7 @@ impl Worker {
         }
     }
 
-    fn encode(&mut self, texts: Vec<Short>) {
+    fn encode(&mut self, texts: &[Short]) {
         let rows: Vec<&[u32]> = texts.iter().map(|short| short.ids.as_slice()).collect();
         let outcome = self.run(&rows);
         match outcome {
@@ -133,7 +133,7 @@ impl Worker {
             }
             Err(reason) => {
                 let failed = Err(EncodeError::Failed(reason));
-                for short in &texts {
+                for short in texts {
                     self.land(Lane::People, &short.text, &failed);
                 }
             }

@@ -8,7 +8,7 @@ mod seams;
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration, time::Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::{Router, serve::ListenerExt};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::{
     index::{Collections, IndexError, Lexicon, VectorIndex},
     ingest::{self, IndexCollection, Indexer, Ingest},
     learned::{Artefacts, Unreadable},
-    recommend::{self, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
+    recommend::{self, CategoryMaker, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
     store::Store,
     telemetry::{Compute, Registry},
     training::{self, Trainer},
@@ -45,6 +45,7 @@ pub struct App {
     recommender: Recommender,
     models: Models,
     indexer: Indexer,
+    category_maker: CategoryMaker,
     stop: CancellationToken,
     drain: Duration,
 }
@@ -63,14 +64,14 @@ impl App {
         let encoder = Encoder::start(model, &settings.encoder, &EncoderMetrics::register(&registry)?)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
-        let (name, index) = open_collection(&collections, data, &encoder, &store).await?;
+        let (name, index) = open_collection(&collections, data, &model.manifest.name, &encoder, &store).await?;
         let artefacts = Artefacts::new(data.join("artefacts"), store.catalogue_id(), settings.training.keep_versions);
         let (newest, unreadable) = artefacts.newest::<serde_json::Value>()?;
         for Unreadable { version, reason } in unreadable {
             tracing::warn!(version, reason, "the learned weights {version} cannot be used; taking older ones");
         }
         let collaborative = newest.map(|kept| Collaborative { version: kept.version, weights: Arc::new(kept.item_item) });
-        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), collaborative });
+        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), collaborative, categories: None });
 
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
@@ -85,6 +86,7 @@ impl App {
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), preset: settings.features.preset, artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
+        let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
         let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, store: store.clone(), lexicon, compute };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
@@ -100,7 +102,7 @@ impl App {
             settings: settings.http.clone(),
         })?;
         let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
-        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, stop: CancellationToken::new(), drain })
+        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, stop: CancellationToken::new(), drain })
     }
 
     /// Indexes everything that is pending; `progress` is told how many item states are done.
@@ -110,7 +112,7 @@ impl App {
 
     /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, stop, drain } = self;
+        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, stop, drain } = self;
         let doors_closed = CancellationToken::new();
         // Answers are small and whole: waiting to fill a packet would only delay them.
         let listener = listener.tap_io(|connection| {
@@ -131,6 +133,7 @@ impl App {
         let workers: Vec<JoinHandle<()>> = vec![
             tokio::spawn(indexer.run(stop.clone())),
             tokio::spawn(trainer.clone().run(ingest.accepted(), stop.clone())),
+            tokio::spawn(category_maker.run(stop.clone())),
             tokio::spawn(look_after(store.clone(), models.clone(), readiness.clone(), stop.clone())),
             tokio::spawn(start_up(recommender, trainer, store.clone(), models, readiness)),
         ];
@@ -144,9 +147,9 @@ impl App {
             () = drained => tracing::warn!("some requests took longer than http.drain_seconds and were cut off"),
         }
         stop.cancel();
-        let [indexing, training, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("four workers were started"))?;
+        let [indexing, training, mapping, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("five workers were started"))?;
         starting.abort();
-        for worker in [indexing, training, looking] {
+        for worker in [indexing, training, mapping, looking] {
             worker.await.context("a worker failed")?;
         }
         store.close().await;
@@ -194,10 +197,23 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
 }
 
 /// Opens the collection of this encoder's embeddings. One that is torn is made anew: all of it can be derived from the store.
-async fn open_collection(collections: &Collections, data: &Path, encoder: &Encoder, store: &Store) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
+async fn open_collection(
+    collections: &Collections,
+    data: &Path,
+    model: &str,
+    encoder: &Encoder,
+    store: &Store,
+) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
     let name = encoder.version().to_owned();
     let folder = collection_folder(data, &name);
     if !folder.exists() {
+        // Filling it takes hours for a large catalogue, and until then nothing would be found by its meaning: not without being asked to.
+        if let Some(other) = any_collection(data)
+            && store.item_counts().await?.live > 0
+        {
+            let data = data.display();
+            bail!("the index in {data} was built by {other}, not by {name}; `inkling reindex --data {data} --model {model}` builds it anew");
+        }
         store.set_flushed_revision(&name, Revision::default()).await?;
     }
     let index = match collections.open(&folder, encoder.width()).await {
@@ -210,6 +226,12 @@ async fn open_collection(collections: &Collections, data: &Path, encoder: &Encod
         opened => opened?,
     };
     Ok((name, index))
+}
+
+/// The name of some collection.
+fn any_collection(data: &Path) -> Option<String> {
+    let folders = std::fs::read_dir(index_folder(data)).ok()?.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    folders.filter_map(|folder| folder.file_name().into_string().ok()).min()
 }
 
 /// Where a collection lies.

@@ -22,10 +22,11 @@ pub(super) fn fetched_gpu(settings: &Settings) -> anyhow::Result<PathBuf> {
     Ok(fetch_gpu(&settings.paths.models_dir(), &mut |progress| show(&mut bars, &progress))?)
 }
 
-fn show(bars: &mut HashMap<(String, String), ProgressBar>, progress: &Progress) {
+pub(super) fn show(bars: &mut HashMap<(String, String), ProgressBar>, progress: &Progress) {
     let verb = match progress.step {
         Step::Fetch => "fetching",
         Step::Unpack => "unpacking",
+        Step::Copy => "copying",
         Step::Export => "exporting to ONNX",
     };
     let bar = bars.entry((verb.to_owned(), progress.name.clone())).or_insert_with(|| {

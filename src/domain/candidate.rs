@@ -52,11 +52,13 @@ pub enum Feature {
     Popularity,
     /// 1 for an item that appears now, halved with age; 0 without a date.
     Freshness,
+    /// 0 for an item that has nothing of what the text rejects, to 1 for one that is it.
+    Rejected,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 6] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness];
+    pub const ALL: [Self; 7] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected];
 
     /// The name in artefacts, settings and logs.
     pub fn name(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Feature {
             Self::Similar => "similar",
             Self::Popularity => "popularity",
             Self::Freshness => "freshness",
+            Self::Rejected => "rejected",
         }
     }
 }

@@ -1,14 +1,18 @@
-//! Exports a BERT to ONNX: `model.safetensors` and `config.json` in, the bytes of a `.onnx` file out. No Python, no torch.
+//! Exports a BERT to ONNX: its weights and `config.json` in, the bytes of a `.onnx` file out. No Python, no torch.
 //!
 //! The graph takes `input_ids` and `attention_mask` (int64 `[batch, seq]`, 1 = a token, 0 = padding) and gives `embedding`
-//! (f32 `[batch, hidden]`, L2 norm 1): the mean of the last layer's tokens, padding excluded, as in Reimers & Gurevych 2019 (arXiv:1908.10084),
-//! section 3. Layers as in Devlin et al. 2019 (arXiv:1810.04805): post-norm, GELU by erf. Plain operators only: hand-fused ones ran
+//! (f32 `[batch, hidden]`, L2 norm 1): mean, first or largest of the last layer's tokens, padding excluded, as in Reimers & Gurevych 2019
+//! (arXiv:1908.10084), section 3. Layers as in Devlin et al. 2019 (arXiv:1810.04805): post-norm, GELU by erf. Plain operators only: hand-fused ones ran
 //! 5 to 9 % slower than what ONNX Runtime's own optimiser makes of these.
 
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::graph::{Attr, Dim, Graph, Value};
+use super::{
+    family::Family,
+    graph::{Attr, Dim, Graph, Value},
+    manifest::Pooling,
+    tensors::{TensorError, Tensors},
+};
 
 /// Grows with every change of the graph, so that files of an older exporter are made again and their embeddings not mixed with new ones.
 pub(super) const EXPORTER_VERSION: u32 = 1;
@@ -21,10 +25,8 @@ const PADDING_SCORE: f32 = -1e9;
 pub(super) enum ExportError {
     #[error("config.json: {0}")]
     Config(String),
-    #[error("model.safetensors: {0}")]
-    Weights(#[from] safetensors::SafeTensorError),
-    #[error("model.safetensors: {name} is not a float32 tensor of shape {shape:?}")]
-    Shape { name: String, shape: Vec<usize> },
+    #[error("weights: {0}")]
+    Weights(#[from] TensorError),
 }
 
 /// What the exporter reads of `config.json`.
@@ -37,16 +39,21 @@ pub(super) struct BertConfig {
     layer_norm_eps: f32,
     pub max_position_embeddings: usize,
     type_vocab_size: usize,
-    vocab_size: usize,
+    pub vocab_size: usize,
     hidden_act: String,
     #[serde(default)]
     position_embedding_type: Option<String>,
+    /// How the file that this was read from names and numbers things; the rest is told as BERT.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl BertConfig {
     /// Reads and checks `config.json`.
     pub(super) fn read(json: &[u8]) -> Result<Self, ExportError> {
-        let config: Self = serde_json::from_slice(json).map_err(|error| ExportError::Config(error.to_string()))?;
+        let wrong = |error: serde_json::Error| ExportError::Config(error.to_string());
+        let (family, json) = Family::of(serde_json::from_slice(json).map_err(wrong)?).map_err(ExportError::Config)?;
+        let config = Self { family, ..serde_json::from_value(json).map_err(wrong)? };
         let refuse = |reason: &str| Err(ExportError::Config(reason.to_owned()));
         if config.hidden_act != "gelu" {
             return refuse("hidden_act must be \"gelu\"");
@@ -61,9 +68,8 @@ impl BertConfig {
     }
 }
 
-/// The `.onnx` file of the BERT in `safetensors`.
-pub(super) fn export(safetensors: &[u8], config: &BertConfig, name: &str) -> Result<Vec<u8>, ExportError> {
-    let weights = Weights(SafeTensors::deserialize(safetensors)?);
+/// The `.onnx` file of the BERT with these weights.
+pub(super) fn export(weights: &Tensors<'_>, config: &BertConfig, pooling: Pooling, name: &str) -> Result<Vec<u8>, ExportError> {
     let mut graph = Graph::default();
     let ids = graph.input("input_ids", &[Dim::Free("batch"), Dim::Free("seq")]);
     let mask = graph.input("attention_mask", &[Dim::Free("batch"), Dim::Free("seq")]);
@@ -75,14 +81,14 @@ pub(super) fn export(safetensors: &[u8], config: &BertConfig, name: &str) -> Res
     for layer in 0..config.num_hidden_layers {
         hidden = bert.layer(&format!("encoder.layer.{layer}"), &hidden, &padding)?;
     }
-    let pooled = bert.mean_pooled(&hidden, &mask);
+    let pooled = bert.pooled(&hidden, &mask, pooling);
     bert.graph.output("embedding", pooled, &[Dim::Free("batch"), Dim::Fixed(config.hidden_size)]);
     Ok(bert.graph.into_bytes(name, &EXPORTER_VERSION.to_string()))
 }
 
 struct Bert<'a> {
     graph: Graph,
-    weights: Weights<'a>,
+    weights: &'a Tensors<'a>,
     config: &'a BertConfig,
     shared: Shared,
 }
@@ -112,7 +118,7 @@ impl Bert<'_> {
         let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, type_vocab_size, .. } = *self.config;
         let words = self.weight("embeddings.word_embeddings.weight", &[vocab_size, hidden])?;
         let positions = self.weight("embeddings.position_embeddings.weight", &[positions, hidden])?;
-        let types = self.weights.matrix("embeddings.token_type_embeddings.weight", &[type_vocab_size, hidden])?;
+        let types = self.weights.numbers("embeddings.token_type_embeddings.weight", &[type_vocab_size, hidden])?;
         let first_type = self.graph.weight("embeddings.token_type_embeddings.0", &[hidden], types.get(..hidden).unwrap_or_default());
 
         let words = self.graph.op("Gather", &[&words, ids], Vec::new());
@@ -154,8 +160,8 @@ impl Bert<'_> {
         let mut columns = Vec::with_capacity(3);
         let mut biases = Vec::with_capacity(3 * width);
         for part in ["query", "key", "value"] {
-            columns.push(transposed(&self.weights.matrix(&format!("{name}.self.{part}.weight"), &[width, width])?, width, width));
-            biases.extend(self.weights.matrix(&format!("{name}.self.{part}.bias"), &[width])?);
+            columns.push(transposed(&self.weights.numbers(&format!("{name}.self.{part}.weight"), &[width, width])?, width, width));
+            biases.extend(self.weights.numbers(&format!("{name}.self.{part}.bias"), &[width])?);
         }
         let rows: Vec<f32> = (0..width).flat_map(|row| columns.iter().flat_map(move |part| part[row * width..][..width].iter().copied())).collect();
         let matrix = self.graph.weight(&format!("{name}.self.qkv.weight"), &[width, 3 * width], &rows);
@@ -183,22 +189,40 @@ impl Bert<'_> {
         self.graph.op("Transpose", &[&apart], vec![Attr::Ints("perm", perm.to_vec())])
     }
 
-    /// The mean of the tokens that are not padding, scaled to length 1.
-    fn mean_pooled(&mut self, hidden: &Value, mask: &Value) -> Value {
+    /// The tokens that are not padding as one vector of length 1.
+    fn pooled(&mut self, hidden: &Value, mask: &Value, pooling: Pooling) -> Value {
         let last = self.graph.ints("last_axis", &[-1]);
         let seq = self.graph.ints("seq_axis", &[1]);
-        let mask = self.graph.op("Unsqueeze", &[mask, &last], Vec::new());
-        let kept = self.graph.op("Mul", &[hidden, &mask], Vec::new());
-        let sum = self.graph.op("ReduceSum", &[&kept, &seq], vec![Attr::Int("keepdims", 0)]);
-        let count = self.graph.op("ReduceSum", &[&mask, &seq], vec![Attr::Int("keepdims", 0)]);
-        let mean = self.graph.op("Div", &[&sum, &count], Vec::new());
-        let length = self.graph.op("ReduceL2", &[&mean, &last], vec![Attr::Int("keepdims", 1)]);
-        self.graph.op("Div", &[&mean, &length], Vec::new())
+        let pooled = match pooling {
+            Pooling::Mean => {
+                let mask = self.graph.op("Unsqueeze", &[mask, &last], Vec::new());
+                let kept = self.graph.op("Mul", &[hidden, &mask], Vec::new());
+                let sum = self.graph.op("ReduceSum", &[&kept, &seq], vec![Attr::Int("keepdims", 0)]);
+                let count = self.graph.op("ReduceSum", &[&mask, &seq], vec![Attr::Int("keepdims", 0)]);
+                self.graph.op("Div", &[&sum, &count], Vec::new())
+            }
+            Pooling::Cls => {
+                let (first, second) = (self.graph.ints("first_token", &[0]), self.graph.ints("second_token", &[1]));
+                let first = self.graph.op("Slice", &[hidden, &first, &second, &seq], Vec::new());
+                self.graph.op("Squeeze", &[&first, &seq], Vec::new())
+            }
+            Pooling::Max => {
+                let one = self.graph.scalar("kept", 1.0);
+                let least = self.graph.scalar("padding_least", PADDING_SCORE);
+                let mask = self.graph.op("Unsqueeze", &[mask, &last], Vec::new());
+                let padding = self.graph.op("Sub", &[&one, &mask], Vec::new());
+                let padding = self.graph.op("Mul", &[&padding, &least], Vec::new());
+                let kept = self.graph.op("Add", &[hidden, &padding], Vec::new());
+                self.graph.op("ReduceMax", &[&kept, &seq], vec![Attr::Int("keepdims", 0)])
+            }
+        };
+        let length = self.graph.op("ReduceL2", &[&pooled, &last], vec![Attr::Int("keepdims", 1)]);
+        self.graph.op("Div", &[&pooled, &length], Vec::new())
     }
 
     /// `x W + b`; the file keeps W as `[out, in]`, MatMul wants `[in, out]`.
     fn linear(&mut self, name: &str, x: &Value, from: usize, to: usize) -> Result<Value, ExportError> {
-        let matrix = transposed(&self.weights.matrix(&format!("{name}.weight"), &[to, from])?, to, from);
+        let matrix = transposed(&self.weights.numbers(&format!("{name}.weight"), &[to, from])?, to, from);
         let matrix = self.graph.weight(&format!("{name}.weight"), &[from, to], &matrix);
         let bias = self.weight(&format!("{name}.bias"), &[to])?;
         let product = self.graph.op("MatMul", &[x, &matrix], Vec::new());
@@ -213,21 +237,8 @@ impl Bert<'_> {
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Value, ExportError> {
-        let numbers = self.weights.matrix(name, shape)?;
+        let numbers = self.weights.numbers(name, shape)?;
         Ok(self.graph.weight(name, shape, &numbers))
-    }
-}
-
-struct Weights<'a>(SafeTensors<'a>);
-
-impl Weights<'_> {
-    /// The numbers of tensor `name`, row-major; files of some trainers put `bert.` before every name.
-    fn matrix(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ExportError> {
-        let tensor = self.0.tensor(name).or_else(|error| self.0.tensor(&format!("bert.{name}")).map_err(|_| error))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            return Err(ExportError::Shape { name: name.to_owned(), shape: shape.to_vec() });
-        }
-        Ok(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
     }
 }
 

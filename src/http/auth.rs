@@ -25,7 +25,7 @@ pub(super) fn access(method: &Method, route: &str, open_metrics: bool) -> Access
         // Pages and documents without data: a browser cannot send a key with a page it opens.
         "/" | "/docs" | "/docs/" | "/docs/{*file}" | "/openapi.json" | "/health/live" | "/health/ready" | super::UNMATCHED => Access::Open,
         "/metrics" if open_metrics => Access::Open,
-        "/recommend" | "/feedback" => Access::Storefront,
+        "/recommend" | "/understand" | "/feedback" => Access::Storefront,
         "/items/{item_id}/similar" | "/similar" if matches!(*method, Method::GET | Method::HEAD) => Access::Storefront,
         _ => Access::Admin,
     }

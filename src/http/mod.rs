@@ -22,6 +22,7 @@ mod rooms;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod understand;
 mod uri;
 
 use std::{any::Any, sync::Arc, time::Duration};
@@ -143,6 +144,7 @@ fn assemble(
 fn described() -> OpenApiRouter<Arc<Desk>> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(recommend::recommend))
+        .routes(routes!(understand::understand))
         .routes(routes!(recommend::similar))
         .routes(routes!(recommend::similar_twin))
         .routes(routes!(feedback::feedback))

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{FieldError, Filter, ItemId, MAX_TEXT_CHARS, SessionId, Timestamp, UserId},
-    recommend::{Boost, Cursor, MAX_LIMIT, Recommendation, RecommendationRequest, RecommendedItem},
+    recommend::{Boost, Cursor, Intent, MAX_LIMIT, Recommendation, RecommendationRequest, RecommendedItem},
 };
 
 use super::{
@@ -108,7 +108,7 @@ impl RecommendBody {
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| usize::try_from(limit).ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit));
         let diversity = self.diversity.unwrap_or(0.0);
 
-        let fits = self.text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT_CHARS || text.chars().count() <= MAX_TEXT_CHARS);
+        let fits = self.text.as_deref().is_none_or(fits);
         hold(fits, "/text", format!("must have at most {MAX_TEXT_CHARS} characters"));
         hold(items.len() <= MAX_ITEMS, "/items", format!("must have at most {MAX_ITEMS} entries"));
         hold(is_scenario(&scenario), "/scenario", format!("must be 1 to {MAX_SCENARIO_BYTES} of the characters A-Z a-z 0-9 _ . : -"));
@@ -159,6 +159,11 @@ impl RecommendBody {
     }
 }
 
+/// Whether a text is short enough.
+pub(super) fn fits(text: &str) -> bool {
+    text.len() <= MAX_TEXT_CHARS || text.chars().count() <= MAX_TEXT_CHARS
+}
+
 fn is_scenario(name: &str) -> bool {
     (1..=MAX_SCENARIO_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
 }
@@ -166,7 +171,8 @@ fn is_scenario(name: &str) -> bool {
 /// A list of items, and why.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(json!({"recommendation_id": "01993f6e-8a70-7c22-b6c1-0d6b8f1f7a10", "scenario": "home", "took_ms": 2.9, "next": null, "experiments": {},
-    "intent": {"language": "en", "categories": [], "clean_text": "light jacket for rainy hikes", "truncated": false},
+    "intent": {"language": "en", "languages": [{"language": "en", "share": 1.0}], "categories": [{"category": "jackets", "probability": 0.71}],
+        "clean_text": "light jacket for rainy hikes, not black", "wanted": "light jacket for rainy hikes", "rejected": ["black"], "truncated": false},
     "items": [{"item_id": "sku-3", "position": 1, "score": 0.93, "sources": ["semantic", "lexical", "collaborative"],
         "fields": {"title": "Drizzle jacket", "price": 89.0},
         "explanation": {"summary": "Matches “light jacket”; people who bought sku-7 liked it",
@@ -196,22 +202,55 @@ pub(super) struct RecommendAnswer<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Intent)]
 pub(super) struct IntentAnswer<'a> {
-    /// ISO 639-1 code, where it could be told.
+    /// ISO 639-1 code of the language of most of it, where it could be told.
     language: Option<&'static str>,
+    /// The languages of a mixed text, largest share first; empty where none can be told.
+    languages: Vec<LanguageAnswer>,
     /// Categories that the text is about.
     categories: Vec<CategoryAnswer<'a>>,
-    /// The text as it was searched for.
+    /// The text without markup and what nobody sees.
     clean_text: &'a str,
+    /// What was searched for: the text without what it rejects.
+    wanted: &'a str,
+    /// What the text rejects ("not leather"), in its own words: items that have it come down.
+    rejected: &'a [String],
     /// Only the beginning of a long text was encoded.
     truncated: bool,
+}
+
+impl<'a> IntentAnswer<'a> {
+    pub(super) fn of(intent: &'a Intent) -> Self {
+        let share = |share: f32| (f64::from(share) * 1e3).round() / 1e3;
+        Self {
+            language: intent.language,
+            languages: intent.languages.iter().map(|one| LanguageAnswer { language: one.language, share: share(one.share) }).collect(),
+            categories: intent.categories.iter().map(|one| CategoryAnswer { category: &one.category, probability: share(one.probability) }).collect(),
+            clean_text: &intent.clean_text,
+            wanted: &intent.wanted,
+            rejected: &intent.rejected,
+            truncated: intent.truncated,
+        }
+    }
+}
+
+/// A language of a text.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IntentLanguage)]
+pub(super) struct LanguageAnswer {
+    /// ISO 639-1 code.
+    language: &'static str,
+    /// Of the text, 0 to 1.
+    share: f64,
 }
 
 /// A category that a text is about.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = IntentCategory)]
 pub(super) struct CategoryAnswer<'a> {
+    /// As the items name it.
     category: &'a str,
-    probability: f32,
+    /// That an item described by the text is in it, 0 to 1; an item may be in several.
+    probability: f64,
 }
 
 /// One item of a list.
@@ -277,12 +316,7 @@ impl<'a> RecommendAnswer<'a> {
             took_ms: (began.elapsed().as_secs_f64() * 1e5).round() / 1e2,
             next: answer.next.as_ref().map(ToString::to_string),
             experiments: BTreeMap::new(),
-            intent: answer.intent.as_ref().map(|intent| IntentAnswer {
-                language: intent.language,
-                categories: Vec::new(),
-                clean_text: &intent.clean_text,
-                truncated: intent.truncated,
-            }),
+            intent: answer.intent.as_ref().map(IntentAnswer::of),
             items: answer.items.iter().map(|item| ItemAnswer::of(item, selection)).collect(),
             degraded: answer.degraded.iter().map(|part| part.name()).collect(),
         }

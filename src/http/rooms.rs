@@ -1,12 +1,14 @@
 //! What the handlers call. [`House`] is the real thing; the tests of this room answer by themselves, so that they need no model.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::{
     domain::{AttributeType, Event, Item, ItemId, Timestamp},
     ingest::{EventOutcome, Ingest, IngestError, ItemOutcome, PatchOutcome},
-    recommend::{RecommendError, Recommendation, RecommendationRequest, Recommender},
+    recommend::{RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
     training::{TrainError, Trainer},
 };
 
@@ -14,6 +16,7 @@ use crate::{
 #[async_trait]
 pub(super) trait Rooms: Send + Sync {
     async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError>;
+    async fn understand(&self, text: &str, deadline: Instant) -> Understanding;
     fn attribute_type(&self, name: &str) -> Option<AttributeType>;
     async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError>;
     async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError>;
@@ -35,6 +38,10 @@ pub(super) struct House {
 impl Rooms for House {
     async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
         self.recommender.recommend(request).await
+    }
+
+    async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        self.recommender.understand(text, deadline).await
     }
 
     fn attribute_type(&self, name: &str) -> Option<AttributeType> {

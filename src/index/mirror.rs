@@ -21,6 +21,36 @@ pub(super) struct Mirror {
 struct Row {
     embedding: Option<Embedding>,
     terms: Terms,
+    /// Which terms it may have.
+    signature: Signature,
+}
+
+/// A Bloom filter of one hash (Bloom 1970): of the terms that an item of 40 does not have it rules out six of seven without a look at its list,
+/// which lies elsewhere in memory.
+#[derive(Default)]
+struct Signature([u64; 4]);
+
+impl Signature {
+    fn of(terms: &[u32]) -> Self {
+        let mut signature = Self::default();
+        for term in terms {
+            signature.0[Self::word(*term)] |= Self::bit(*term);
+        }
+        signature
+    }
+
+    fn may_have(&self, term: u32) -> bool {
+        self.0[Self::word(term)] & Self::bit(term) != 0
+    }
+
+    // Term numbers are hashes already.
+    fn word(term: u32) -> usize {
+        (term >> 6 & 3) as usize
+    }
+
+    fn bit(term: u32) -> u64 {
+        1 << (term & 63)
+    }
 }
 
 impl Mirror {
@@ -34,7 +64,8 @@ impl Mirror {
         if self.rows.len() <= key.row() {
             self.rows.resize_with(key.row() + 1, || None);
         }
-        self.rows[key.row()] = Some(Row { embedding, terms });
+        let signature = Signature::of(terms.numbers());
+        self.rows[key.row()] = Some(Row { embedding, terms, signature });
         self.len += 1;
     }
 
@@ -88,7 +119,7 @@ impl Mirror {
 
     /// BM25 of each known key, for terms weighed by [`Self::weigh`].
     pub(super) fn lexical_scores(&self, weighed: &[(u32, f32)], keys: &[ItemKey]) -> Vec<(ItemKey, f32)> {
-        keys.iter().filter_map(|key| Some((*key, score(weighed, &self.row(*key)?.terms)))).collect()
+        keys.iter().filter_map(|key| Some((*key, score(weighed, self.row(*key)?)))).collect()
     }
 
     pub(super) fn embeddings(&self, keys: &[ItemKey]) -> Vec<(ItemKey, Embedding)> {
@@ -118,11 +149,11 @@ impl Mirror {
 }
 
 /// Both sorted by term; the query's list is the short one.
-fn score(query: &[(u32, f32)], item: &Terms) -> f32 {
-    let (numbers, weights) = (item.numbers(), item.weights());
+fn score(query: &[(u32, f32)], item: &Row) -> f32 {
+    let (numbers, weights) = (item.terms.numbers(), item.terms.weights());
     let mut from = 0;
     let mut sum = 0.0;
-    for (term, weight) in query {
+    for (term, weight) in query.iter().filter(|(term, _)| item.signature.may_have(*term)) {
         from += numbers[from..].partition_point(|number| number < term);
         match numbers.get(from) {
             Some(number) if number == term => sum += weight * weights[from],

@@ -30,7 +30,7 @@ use crate::{
     telemetry::{Compute, ComputeError, Registry},
 };
 
-pub use lexical::{LatinStemmer, LexicalSettings, Lexicon, QueryTerms, Terms};
+pub use lexical::{LatinStemmer, LexicalSettings, Lexicon, Mention, Phrase, QueryTerms, Terms};
 pub use metrics::IndexMetrics;
 
 /// How collections are built and searched.

@@ -23,6 +23,8 @@ use super::{Ingest, Inner};
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Pause after the first failure; doubled up to 10 s.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// States between two packings of the index while all of them are indexed.
+const PACK_EVERY: usize = 20_000;
 
 /// `[ingest]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,11 +134,17 @@ impl Indexer {
 
     /// Indexes everything that is pending now, telling `progress` how many states are done; for `inkling reindex` and the demo.
     pub async fn catch_up(&self, mut progress: impl FnMut(usize)) -> Result<(), String> {
-        let mut done = 0;
+        let (mut done, mut packed) = (0, 0);
         loop {
-            match self.index_next().await.map_err(|error| error.to_string())? {
-                0 => break,
-                n => done += n,
+            let states = self.index_next().await.map_err(|error| error.to_string())?;
+            done += states;
+            // On the way, for writes to a collection that is never packed grow slower with its size; and at the end, for the searches.
+            if states == 0 || done - packed >= PACK_EVERY {
+                self.collection.index.optimize_if_due().await.map_err(|error| error.to_string())?;
+                packed = done;
+            }
+            if states == 0 {
+                break;
             }
             progress(done);
         }

@@ -40,6 +40,7 @@ fn group(feature: Feature) -> &'static str {
         Feature::Similar => "similar",
         Feature::Popularity => "popularity",
         Feature::Freshness => "freshness",
+        Feature::Rejected => "rejected",
     }
 }
 
@@ -93,17 +94,17 @@ mod tests {
 
     #[test]
     fn named_parts_add_up_and_the_largest_speak_first() {
-        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0];
+        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0];
 
         let explanation = explain(reasons(parts, Some("en")));
 
         assert_eq!(explanation.summary, "Matches “light jacket”; people who liked “Blue tent” liked it");
-        assert_eq!(explanation.contributions, [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("boost", 0.1)]);
+        assert_eq!(explanation.contributions, [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("rejected", -6.0), ("boost", 0.1)]);
     }
 
     #[test]
     fn the_sentence_speaks_the_language_of_the_request() {
-        assert_eq!(explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0], Some("zh"))).summary, "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配");
-        assert_eq!(explain(reasons([-0.1; 6], None)).summary, "Fills up the list");
+        assert_eq!(explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary, "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配");
+        assert_eq!(explain(reasons([-0.1; 7], None)).summary, "Fills up the list");
     }
 }

@@ -17,7 +17,7 @@ mod taste;
 mod tests;
 mod understand;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
@@ -33,15 +33,17 @@ use crate::{
 };
 
 pub use cursor::{Cursor, InvalidCursor};
-pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem};
+pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
 pub use snapshot::{Collaborative, ModelSet, Models};
+pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
 use rank::{Candidate, Scale, Sources};
-use retrieve::Retrieved;
+use retrieve::{Retrieved, within};
+use understand::{Rejected, Understood};
 
 /// History items named as reasons.
 const MAX_BECAUSE: usize = 3;
@@ -117,6 +119,11 @@ impl Recommender {
         self.0.recommend(request).await
     }
 
+    /// What a text is about, without any list. Past the deadline, or without an encoder, it says nothing of categories.
+    pub async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        self.0.understand(text, deadline).await
+    }
+
     /// The type the catalogue has fixed for an attribute name, for filters.
     pub fn attribute_type(&self, name: &str) -> Option<AttributeType> {
         self.0.columns.attribute_type(name)
@@ -130,18 +137,18 @@ impl Inner {
             return Err(RecommendError::ForeignCursor);
         }
         let models = self.models.snapshot();
-        let cleaned = request.text.as_deref().map(clean).filter(|text| !text.is_empty());
-        let language = cleaned.as_deref().and_then(understand::language);
+        let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
+        let rejected = Rejected::new(&self.lexicon, &understood.rejected);
         let context: Vec<ItemKey> = {
             let table = self.columns.read();
             request.items.iter().filter_map(|id| table.key_of(id)).collect()
         };
 
-        let mut retrieved = self.retrieve(&request, cleaned.as_deref(), &context, &models).await;
+        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models).await;
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
         let evidence = evidence(&retrieved);
-        let candidates = self.candidates(&mut retrieved, &request);
+        let candidates = self.candidates(&mut retrieved, &rejected, &request);
         let (ranked, scales) = rank::rank(candidates, &self.settings.weights, evidence, &request.boosts);
         ranking.observe_duration();
 
@@ -171,7 +178,7 @@ impl Inner {
         let texts = self.texts(&page, &request, &mut degraded).await;
         let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
         self.expose(&recommendation_id, &request, &page);
-        let reasons = Reasoning { cleaned: cleaned.as_deref(), language, retrieved: &retrieved, scales: &scales, models: &models };
+        let reasons = Reasoning { wanted: understood.wanted(), language: understood.language(), retrieved: &retrieved, scales: &scales, models: &models };
         let items = page
             .into_iter()
             .zip(texts)
@@ -191,12 +198,30 @@ impl Inner {
         for part in &degraded {
             self.metrics.degraded.with_label_values(&[part.name()]).inc();
         }
-        let intent = request.text.is_some().then(|| Intent { language, truncated: retrieved.truncated, clean_text: cleaned.unwrap_or_default() });
+        let intent = request.text.is_some().then(|| Intent::of(understood, retrieved.embedding.as_ref(), retrieved.truncated, &models));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
     }
 
+    async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        let models = self.models.snapshot();
+        let understood = Understood::read(text);
+        let mut degraded = Vec::new();
+        let encoded = match understood.wanted() {
+            Some(wanted) => {
+                let encoding = self.timed("encode", models.encoder.encode(wanted, deadline));
+                within(deadline.into(), Part::Encoder, encoding).await.map_err(|part| degraded.push(part)).ok()
+            }
+            None => None,
+        };
+        for part in &degraded {
+            self.metrics.degraded.with_label_values(&[part.name()]).inc();
+        }
+        let truncated = encoded.as_ref().is_some_and(|encoded| encoded.truncated);
+        Understanding { intent: Intent::of(understood, encoded.as_ref().map(|encoded| &encoded.embedding), truncated, &models), degraded }
+    }
+
     /// The union of what the sources found, every candidate with all its features.
-    fn candidates(&self, retrieved: &mut Retrieved, request: &RecommendationRequest) -> Vec<Candidate> {
+    fn candidates(&self, retrieved: &mut Retrieved, rejected: &Rejected, request: &RecommendationRequest) -> Vec<Candidate> {
         let table = self.columns.read();
         let sources = std::mem::take(&mut retrieved.sources);
         let collaborative =
@@ -211,6 +236,8 @@ impl Inner {
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
+                Feature::Rejected if rejected.is_empty() => 0.0,
+                Feature::Rejected => rejected.of(&self.lexicon, &facts, known(&retrieved.rejected, 0.0)),
             });
             Some(Candidate { key, facts, sources, features })
         };
@@ -253,7 +280,7 @@ impl Inner {
         let because_title =
             because.first().and_then(|(key, _)| table.facts(*key)).map(|facts| facts.title.clone().unwrap_or_else(|| facts.item_id.to_string()));
         let because: Vec<(ItemId, f32)> = because.into_iter().filter_map(|(key, share)| Some((table.facts(key)?.item_id.clone(), share * slope))).collect();
-        let matched = match reasoning.cleaned {
+        let matched = match reasoning.wanted {
             Some(query) => {
                 let words = format!("{}\n{}", candidate.facts.title.as_deref().unwrap_or(""), clean(text.unwrap_or("")));
                 self.lexicon.matched(query, &words)
@@ -296,7 +323,7 @@ impl Inner {
 
 /// What explanations of one page share.
 struct Reasoning<'a> {
-    cleaned: Option<&'a str>,
+    wanted: Option<&'a str>,
     language: Option<&'static str>,
     retrieved: &'a Retrieved,
     scales: &'a [Scale; Feature::ALL.len()],
@@ -321,7 +348,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
             items / (items + 2.0)
         }
         Feature::Collaborative => given(!retrieved.folded.is_empty()),
-        Feature::Popularity | Feature::Freshness => 1.0,
+        Feature::Popularity | Feature::Freshness | Feature::Rejected => 1.0,
     })
 }
 

@@ -62,6 +62,11 @@ impl Scale {
         Self { mean: mean as f32, slope: if flat { 0.0 } else { (f64::from(weight) / variance.sqrt()) as f32 } }
     }
 
+    /// For a feature that counts as it is: 0 adds nothing, 1 takes `weight` away, however many of the candidates have it.
+    fn taking(weight: f32) -> Self {
+        Self { mean: 0.0, slope: -weight }
+    }
+
     /// What `value` adds to the score; an unknown one is taken for the mean.
     fn part(&self, value: f32) -> f32 {
         if value.is_finite() { (value - self.mean) * self.slope } else { 0.0 }
@@ -70,8 +75,10 @@ impl Scale {
 
 /// Ranks candidates, best first; equal scores by key. `evidence` says how much the request gives each feature to go by: 0 nothing, 1 plenty.
 pub(super) fn rank(candidates: Vec<Candidate>, weights: &Weights, evidence: FeatureVector, boosts: &[Boost]) -> (Vec<Ranked>, [Scale; Feature::ALL.len()]) {
-    let scales: [Scale; Feature::ALL.len()] =
-        std::array::from_fn(|i| Scale::of(candidates.iter().map(|candidate| candidate.features[i]), evidence[i] * weights.of(Feature::ALL[i])));
+    let scales = Feature::ALL.map(|feature| {
+        let (i, weight) = (feature as usize, evidence[feature as usize] * weights.of(feature));
+        if feature == Feature::Rejected { Scale::taking(weight) } else { Scale::of(candidates.iter().map(|candidate| candidate.features[i]), weight) }
+    });
     let score = |candidate: Candidate| {
         let parts: FeatureVector = std::array::from_fn(|i| scales[i].part(candidate.features[i]));
         let boost = boosts.iter().filter(|boost| boost.filter.matches(&candidate.facts)).map(|boost| boost.factor.ln()).sum::<f32>();
@@ -96,13 +103,16 @@ mod tests {
         Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features }
     }
 
-    const WEIGHTS: Weights = Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0 };
-    const ALL: FeatureVector = [1.0; 6];
+    const WEIGHTS: Weights = Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0, rejected: 6.0 };
+    const ALL: FeatureVector = [1.0; 7];
 
     #[test]
     fn parts_add_up_to_the_score_and_sort_the_list() {
-        let candidates =
-            vec![candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5]), candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5]), candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5])];
+        let candidates = vec![
+            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0]),
+            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0]),
+            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0]),
+        ];
         let boosts = [Boost { filter: Filter::parse(&json!({"price": 3}), &|_| None).unwrap(), factor: 2.0 }];
 
         let (ranked, _) = rank(candidates, &WEIGHTS, ALL, &boosts);
@@ -122,16 +132,29 @@ mod tests {
         let mut evidence = ALL;
         evidence[0] = 0.0;
 
-        let (ranked, _) = rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
+        let (ranked, _) =
+            rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
 
         assert!(ranked.iter().all(|one| one.score.get().abs() < 1e-6));
     }
 
     #[test]
-    fn hostile_numbers_cannot_break_the_order() {
-        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0];
+    fn what_is_rejected_falls_as_far_where_most_candidates_have_it_as_where_one_has() {
+        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected];
+        for others in [0.0, 1.0] {
+            let (ranked, _) = rank(vec![candidate(1, with(1.0)), candidate(2, with(0.0)), candidate(3, with(others))], &WEIGHTS, ALL, &[]);
 
-        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 6]), candidate(3, [1e38; 6])], &WEIGHTS, ALL, &[]);
+            let part = |key: u32| ranked.iter().find(|one| one.candidate.key == ItemKey(key)).unwrap().parts[Feature::Rejected as usize];
+            assert!((part(1) + 6.0).abs() < 1e-6 && part(2).abs() < 1e-6);
+            assert_eq!(ranked[0].candidate.key, ItemKey(2));
+        }
+    }
+
+    #[test]
+    fn hostile_numbers_cannot_break_the_order() {
+        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX];
+
+        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 7]), candidate(3, [1e38; 7])], &WEIGHTS, ALL, &[]);
 
         assert_eq!(ranked.len(), 3);
     }

@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Actor, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
+use crate::domain::{Actor, Embedding, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
 
-use super::cursor::Cursor;
+use super::{
+    cursor::Cursor,
+    snapshot::ModelSet,
+    understand::{CategoryProbability, LanguageShare, Understood},
+};
 
 /// The most items of one answer.
 pub const MAX_LIMIT: usize = 200;
@@ -89,12 +93,39 @@ pub struct Boost {
 /// What was understood of the text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Intent {
-    /// ISO 639-1 code, where it could be told.
+    /// ISO 639-1 code of the language of most of it, where it could be told.
     pub language: Option<&'static str>,
-    /// The text as it was searched for.
+    /// All its languages, largest share first.
+    pub languages: Vec<LanguageShare>,
+    /// Categories of the catalogue that it is about, most probable first.
+    pub categories: Vec<CategoryProbability>,
+    /// The text without markup and what nobody sees.
     pub clean_text: String,
+    /// What was searched for: the text without what it rejects. May be empty.
+    pub wanted: String,
+    /// What it rejects, in its own words.
+    pub rejected: Vec<String>,
     /// Only the beginning of a long text was encoded.
     pub truncated: bool,
+}
+
+impl Intent {
+    /// Of a text and, where it could be encoded, its embedding.
+    pub(super) fn of(understood: Understood, embedding: Option<&Embedding>, truncated: bool, models: &ModelSet) -> Self {
+        let language = understood.language();
+        let categories = embedding.zip(models.categories.as_ref()).map(|(embedding, categories)| categories.of(embedding)).unwrap_or_default();
+        let Understood { cleaned, wanted, rejected, languages } = understood;
+        Self { language, languages, categories, clean_text: cleaned, wanted, rejected, truncated }
+    }
+}
+
+/// What `/understand` answers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Understanding {
+    /// What was understood.
+    pub intent: Intent,
+    /// What could not be used.
+    pub degraded: Vec<Part>,
 }
 
 /// A part that could not be used for an answer.

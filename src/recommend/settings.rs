@@ -8,13 +8,15 @@ use crate::domain::Feature;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecommendSettings {
-    /// Candidates of each source.
+    /// Candidates of each source that goes by what people did.
     pub candidates: usize,
+    /// Candidates of each source that goes by the text, or by likeness to items.
+    pub text_candidates: usize,
     /// How much each feature counts.
     pub weights: Weights,
 }
 
-/// How much one standard deviation of each feature adds to the score.
+/// How much one standard deviation of each feature adds to the score; of `rejected`, how much it takes away from an item that is what the text rejects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "they are the features")]
@@ -25,6 +27,7 @@ pub struct Weights {
     pub similar: f32,
     pub popularity: f32,
     pub freshness: f32,
+    pub rejected: f32,
 }
 
 impl Weights {
@@ -37,6 +40,7 @@ impl Weights {
             Feature::Similar => self.similar,
             Feature::Popularity => self.popularity,
             Feature::Freshness => self.freshness,
+            Feature::Rejected => self.rejected,
         }
     }
 }

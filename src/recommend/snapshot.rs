@@ -6,6 +6,8 @@ use arc_swap::ArcSwap;
 
 use crate::{encoder::Encoder, index::VectorIndex, learned::ItemItem};
 
+use super::understand::Categories;
+
 /// Encoder, index and weights that belong together.
 #[derive(Clone)]
 pub struct ModelSet {
@@ -15,6 +17,8 @@ pub struct ModelSet {
     pub index: Arc<dyn VectorIndex>,
     /// Collaborative weights and their version, once something was learned.
     pub collaborative: Option<Collaborative>,
+    /// What texts can be about, once it was made with this encoder.
+    pub categories: Option<Arc<Categories>>,
 }
 
 /// Item-item weights as they were published.
@@ -44,5 +48,13 @@ impl Models {
     /// Swaps in new weights beside the encoder and the index as they are.
     pub fn publish_collaborative(&self, collaborative: &Collaborative) {
         self.0.rcu(|set| ModelSet { collaborative: Some(collaborative.clone()), ..ModelSet::clone(set) });
+    }
+
+    /// Swaps in new categories, unless the encoder that they were made with has gone meanwhile.
+    pub(super) fn publish_categories(&self, categories: &Arc<Categories>) {
+        self.0.rcu(|set| {
+            let fits = set.encoder.version() == categories.model_version();
+            ModelSet { categories: if fits { Some(Arc::clone(categories)) } else { set.categories.clone() }, ..ModelSet::clone(set) }
+        });
     }
 }

@@ -86,6 +86,7 @@ async fn shop_with_a_broken_index() -> Shop {
             encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             index: Arc::new(BrokenIndex),
             collaborative: None,
+            categories: None,
         }),
         columns,
         histories: Arc::new(Histories::new(1 << 20)),

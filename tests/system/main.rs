@@ -11,3 +11,4 @@ mod server;
 mod shop;
 mod start;
 mod training;
+mod understanding;

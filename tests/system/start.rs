@@ -127,6 +127,26 @@ async fn a_start_builds_a_missing_or_torn_index_anew_by_itself() {
     assert_finds_the_kettle(&server.client()).await;
 }
 
+#[tokio::test]
+async fn a_model_that_did_not_build_the_index_is_refused_with_the_command_that_builds_it_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    filled(folder.path()).await;
+    // As wide as before, but read otherwise: only the version tells.
+    let other = ("INKLING_ENCODER__MAX_TOKENS", "64");
+
+    // Should it not be refused, it ends at the address.
+    let serve = ["serve", "--data", data, "--listen", "nowhere"];
+    let ended = output(inkling(serve).env(other.0, other.1));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success() && said.contains(&format!("`inkling reindex --data {data} --model ")), "{said}");
+
+    let reindexed = output(inkling(["reindex", "--data", data]).env(other.0, other.1));
+    assert!(reindexed.status.success(), "{}", String::from_utf8_lossy(&reindexed.stderr));
+    let said = String::from_utf8_lossy(&output(&mut inkling(serve)).stderr).into_owned();
+    assert!(said.contains("`inkling reindex --data"), "the index is of the other one now: {said}");
+}
+
 fn truncate(file: &Path, length: u64) {
     fs::OpenOptions::new().write(true).open(file).unwrap().set_len(length).unwrap();
 }

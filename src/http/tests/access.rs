@@ -23,6 +23,7 @@ async fn keys_open_the_doors_they_are_for() {
         ("GET", "/health/ready", "", [200, 200, 200]),
         ("GET", "/nothing", "", [404, 404, 404]),
         ("POST", "/recommend", "{}", [401, 200, 200]),
+        ("POST", "/understand", "{\"text\": \"tent\"}", [401, 200, 200]),
         ("POST", "/feedback", click, [401, 200, 200]),
         ("GET", "/items/a/similar", "", [401, 200, 200]),
         ("GET", "/similar?item_id=a", "", [401, 200, 200]),

@@ -24,7 +24,7 @@ async fn check(world: &World, rows: Vec<Row>) {
 #[tokio::test]
 async fn bodies_that_are_no_json_are_refused_with_the_position() {
     let world = World::new();
-    for uri in ["/recommend", "/feedback", "/items"] {
+    for uri in ["/recommend", "/understand", "/feedback", "/items"] {
         check(
             &world,
             vec![
@@ -121,6 +121,21 @@ async fn recommend_names_the_field_that_is_wrong() {
             row("POST", "/recommend", "{\"boosts\": [{\"filter\": {\"x\": 1}, \"factor\": 101}]}", 422, &["/boosts/0/filter/x", "/boosts/0/factor"]),
             row("POST", "/recommend", json!({"boosts": boosts}).to_string(), 422, &["/boosts"]),
             row("POST", "/recommend", "{\"limit\": 0, \"diversity\": 7, \"scenario\": \"\"}", 422, &["/scenario", "/limit", "/diversity"]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn understand_names_the_field_that_is_wrong() {
+    check(
+        &World::new(),
+        vec![
+            row("POST", "/understand", "{}", 422, &["/text"]),
+            row("POST", "/understand", "{\"text\": null}", 422, &["/text"]),
+            row("POST", "/understand", "{\"text\": [\"tent\"]}", 422, &["/text"]),
+            row("POST", "/understand", "{\"text\": \"tent\", \"limit\": 3}", 422, &["/limit"]),
+            row("POST", "/understand", json!({"text": "é".repeat(20_001)}).to_string(), 422, &["/text"]),
         ],
     )
     .await;

@@ -23,11 +23,23 @@ async fn a_recommendation_has_the_contracts_fields() {
     assert_eq!(
         answer,
         json!({"recommendation_id": "r-1", "scenario": "home", "took_ms": null, "next": null, "experiments": {},
-            "intent": {"language": "en", "categories": [], "clean_text": "tent", "truncated": false},
+            "intent": {"language": "en", "languages": [], "categories": [], "clean_text": "tent", "wanted": "tent", "rejected": [], "truncated": false},
             "items": [{"item_id": "sku-1", "position": 1, "score": null, "sources": ["semantic", "lexical"],
                 "fields": {"title": "Tent", "text": "For two.", "attributes": {"brand": "Fjell"}},
                 "explanation": {"summary": "Matches “tent”", "contributions": null, "because": [{"item_id": "sku-7", "contribution": null}], "matched": ["tent"]}}],
             "degraded": ["index"]})
+    );
+}
+
+#[tokio::test]
+async fn an_understood_text_has_the_contracts_fields() {
+    let mut answer = World::new().post("/understand", &json!({"text": "a tent, not red"})).await.json();
+
+    assert!((answer["categories"][0]["probability"].take().as_f64().unwrap() - 0.71).abs() < 1e-6);
+    assert_eq!(
+        answer,
+        json!({"language": "en", "languages": [{"language": "en", "share": 1.0}], "categories": [{"category": "tents", "probability": null}],
+            "clean_text": "a tent, not red", "wanted": "tent", "rejected": ["red"], "truncated": false, "degraded": ["encoder"]})
     );
 }
 

@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -29,7 +29,9 @@ use tower::ServiceExt;
 use crate::{
     domain::{AttributeType, Event, EventId, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
-    recommend::{Explanation, Intent, Part, RecommendError, Recommendation, RecommendationRequest, RecommendedItem},
+    recommend::{
+        CategoryProbability, Explanation, Intent, LanguageShare, Part, RecommendError, Recommendation, RecommendationRequest, RecommendedItem, Understanding,
+    },
     telemetry::Registry,
     training::TrainError,
 };
@@ -112,7 +114,12 @@ impl Rooms for Shop {
         let wanted = items.values().filter(|item| !request.exclude_items.contains(&item.item_id)).take(request.limit);
         Ok(Recommendation {
             recommendation_id: RecommendationId::new("r-1").unwrap(),
-            intent: request.text.as_ref().map(|text| Intent { language: Some("en"), clean_text: text.trim().to_owned(), truncated: false }),
+            intent: request.text.as_ref().map(|text| Intent {
+                language: Some("en"),
+                clean_text: text.trim().to_owned(),
+                wanted: text.trim().to_owned(),
+                ..Intent::default()
+            }),
             items: wanted
                 .enumerate()
                 .map(|(i, item)| RecommendedItem {
@@ -133,6 +140,26 @@ impl Rooms for Shop {
             next: None,
             degraded: vec![Part::Index],
         })
+    }
+
+    async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
+        assert!(deadline > Instant::now(), "there is time left");
+        assert_ne!(*self.mood.lock().unwrap(), Mood::Panicking, "on purpose");
+        if *self.mood.lock().unwrap() == Mood::Slow {
+            std::future::pending::<()>().await;
+        }
+        Understanding {
+            intent: Intent {
+                language: Some("en"),
+                languages: vec![LanguageShare { language: "en", share: 1.0 }],
+                categories: vec![CategoryProbability { category: "tents".into(), probability: 0.71 }],
+                clean_text: text.to_owned(),
+                wanted: "tent".to_owned(),
+                rejected: vec!["red".to_owned()],
+                truncated: false,
+            },
+            degraded: vec![Part::Encoder],
+        }
     }
 
     fn attribute_type(&self, name: &str) -> Option<AttributeType> {

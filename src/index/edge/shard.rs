@@ -14,8 +14,8 @@ use std::{
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations, Filter,
     HnswIndexConfig, NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStructPersisted,
-    QueryEnum, ScrollRequest, SearchParams, SearchRequest, SparseVector, UpdateOperation, VectorInternal, VectorPersisted, VectorStructInternal,
-    VectorStructPersisted, WithPayloadInterface, WithVector,
+    QuantizationSearchParams, QueryEnum, ScalarQuantizationConfig, ScalarType, ScrollRequest, SearchParams, SearchRequest, SparseVector, UpdateOperation,
+    VectorInternal, VectorPersisted, VectorStructInternal, VectorStructPersisted, WithPayloadInterface, WithVector,
 };
 
 use rustc_hash::FxHashSet;
@@ -32,6 +32,12 @@ const LEXICAL: &str = "lexical";
 const MAX_ATTRIBUTE_INDEXES: usize = 256;
 /// Points read at once while the mirror is filled.
 const PAGE: usize = 1_000;
+
+/// Fewer points are all looked at, for a search of the graph by [`IndexSettings::hnsw_ef`] is slower there.
+const EXACT_BELOW: usize = 20_000;
+/// Optimised points are compared by one byte a component, a quarter of the memory to read; the best are compared again in full, so that scores
+/// are exact cosines. A few more than asked for are, or the last ones might be the wrong ones.
+const RESCORED: QuantizationSearchParams = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(1.2) };
 
 pub(super) struct Shard {
     engine: EdgeShard,
@@ -186,7 +192,7 @@ impl Shard {
         let request = SearchRequest {
             query: QueryEnum::Nearest(NamedQuery { query, using: Some(vector.to_owned()) }),
             filter,
-            params: Some(SearchParams { hnsw_ef: Some(self.ef), ..SearchParams::default() }),
+            params: Some(SearchParams { hnsw_ef: Some(self.ef), quantization: Some(RESCORED), ..SearchParams::default() }),
             limit,
             offset: 0,
             with_payload: None, // for 200 hits it costs more than the search
@@ -218,7 +224,8 @@ impl Shard {
         let in_graphs = self.engine.info().indexed_vectors_count.saturating_sub(worded);
         let scanned = embedded.saturating_sub(in_graphs);
         let outdated = self.outdated.load(Ordering::Relaxed);
-        scanned > self.optimize_after || (outdated > 1_000 && outdated * 5 > embedded)
+        // A share of the whole, so that a growing collection is rebuilt a few times, not every so many points.
+        (scanned > self.optimize_after && scanned * 4 > embedded) || (outdated > 1_000 && outdated * 5 > embedded)
     }
 
     pub(super) fn optimize(&self) -> Result<bool, IndexError> {
@@ -270,11 +277,13 @@ fn config(width: usize, settings: &IndexSettings) -> EdgeConfig {
         m: settings.hnsw_m,
         ef_construct: settings.hnsw_ef_construct,
         max_indexing_threads: half_the_cores,
+        full_scan_threshold: EXACT_BELOW * width * size_of::<f32>() / 1_024,
         payload_m: Some(0), // links by payload made searches three times slower; strict filters are scanned exactly without them
         ..HnswIndexConfig::default()
     };
     EdgeConfig {
         vectors: [(DENSE.to_owned(), EdgeVectorParams::builder(width, Distance::Cosine).build())].into(),
+        quantization_config: Some(ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: Some(0.995), always_ram: Some(true) }.into()),
         sparse_vectors: [(LEXICAL.to_owned(), EdgeSparseVectorParams::default())].into(),
         hnsw_config: hnsw,
         optimizers: EdgeOptimizersConfig {

@@ -137,6 +137,12 @@ async fn optimisation_is_due_past_its_threshold_and_changes_no_answer() {
     let after = (index.nearest(&embedding([1.0; WIDTH]), narrow).await.unwrap(), keys(&index.matching(&query, narrow).await.unwrap()));
     assert_eq!(keys(&before.0), keys(&after.0));
     assert_eq!(before.1, after.1);
+    let widely = index.nearest(&embedding([1.0; WIDTH]), all(200)).await.unwrap();
+    let exact = index.similarities(&embedding([1.0; WIDTH]), &widely.iter().map(|hit| hit.key).collect::<Vec<_>>()).await.unwrap();
+    assert!(
+        widely.len() == 200 && widely.iter().zip(&exact).all(|(hit, (_, cosine))| (hit.score.get() - cosine).abs() < 1e-6),
+        "packed to bytes, scores are exact"
+    );
     assert!(!index.optimize_if_due().await.unwrap());
     index.upsert(points(0..10)).await.unwrap();
     index.delete(&[ItemKey(105)]).await.unwrap();

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod matched;
+mod mention;
 
 use std::collections::hash_map::Entry;
 
@@ -15,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use analysis::LatinStemmer;
 use analysis::{Analyzer, Kind, Token};
+pub use mention::{Mention, Phrase};
 
 /// Saturation of repeated terms and strength of length normalisation: the usual values (Robertson & Zaragoza 2009, section 3.4).
 const K1: f32 = 1.2;
@@ -102,7 +104,13 @@ impl Lexicon {
         counts.add(self.analyzer.tokens(title), self.settings.title_weight);
         // Feeds often repeat the title as the first words of the text: said once, it counts as once.
         let opening = text.trim_start_matches(['"', '\'', ' ']);
-        counts.add(self.analyzer.tokens(if title.is_empty() { text } else { opening.strip_prefix(title).unwrap_or(text) }), 1.0);
+        let mut rest = self.analyzer.tokens(if title.is_empty() { text } else { opening.strip_prefix(title).unwrap_or(text) });
+        if !counts.counts.is_empty() {
+            // "The Who" and "It" are found by their titles. A word that all texts have makes each write of the engine as long as the catalogue.
+            counts.length += rest.iter().filter(|token| token.kind == Kind::Function).count() as f32;
+            rest.retain(|token| token.kind != Kind::Function);
+        }
+        counts.add(rest, 1.0);
         let norm = K1 * (1.0 - B + B * counts.length / self.settings.average_length.max(1.0));
         Terms::new(&counts.into_pairs(|count| count * (K1 + 1.0) / (count + norm)))
     }
@@ -121,6 +129,21 @@ impl Lexicon {
     /// The words and phrases of the query, as the user wrote them, that the item has too: longest runs, in the query's order, at most 8.
     pub fn matched(&self, query: &str, item_text: &str) -> Vec<String> {
         matched::phrases(&self.analyzer, query, item_text)
+    }
+
+    /// A few words or characters to look for in other texts.
+    pub fn phrase(&self, text: &str) -> Phrase {
+        Phrase::new(&self.analyzer, text)
+    }
+
+    /// What a text says of `phrase`. Some 100 ns where it has nothing like it.
+    pub fn mention(&self, phrase: &Phrase, text: &str) -> Mention {
+        phrase.mention(&self.analyzer, text)
+    }
+
+    /// Whether `label`, a category or a tag, is what the phrase is about.
+    pub fn is_label_of(&self, phrase: &Phrase, label: &str) -> bool {
+        phrase.begins_with(&self.analyzer, label)
     }
 }
 
@@ -201,6 +224,18 @@ pub(super) mod tests {
 
         assert!(weight(&terms, "tent") > weight(&terms, "rope"));
         assert_eq!(lexicon.item_terms("Blue tent", "\"Blue tent. For two."), lexicon.item_terms("Blue tent", "For two."));
+    }
+
+    #[test]
+    fn an_item_keeps_the_function_words_of_its_title_or_where_it_has_none_of_its_text() {
+        let lexicon = Lexicon::new(&settings());
+
+        let titled = lexicon.item_terms("The Who", "it is the band");
+
+        assert!(weight(&titled, "the").is_some() && weight(&titled, "it").is_none());
+        assert!(weight(&lexicon.item_terms("", "it is a band"), "it").is_some());
+        // Left out or not, they are part of the length.
+        assert_eq!(weight(&lexicon.item_terms("x", "a band"), "band"), weight(&lexicon.item_terms("x", "y band"), "band"));
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn exposures_are_logged_soon_and_dropped_when_too_many_wait() {
         user_id: Some(UserId::new("u").unwrap()),
         session_id: None,
         scenario: "home".into(),
-        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25]), (id("b"), [0.0; 6])],
+        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0]), (id("b"), [0.0; 7])],
     };
 
     assert!(store.record_exposure(exposure(0)));

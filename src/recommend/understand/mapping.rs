@@ -1,0 +1,249 @@
+//! Makes the categories of the catalogue in the background. In: item columns, the index's embeddings, the encoder. Out: [`Categories`] in the snapshot.
+//!
+//! Made anew when the catalogue or the index has changed, and at most a twentieth of the time, so that loading a million items does not
+//! make it a million times. Bounded: 2,000 categories, 64 items of each, 400 titles to calibrate on. What was encoded once is kept.
+
+use std::{sync::Arc, time::Duration};
+
+use rustc_hash::FxHashMap;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{Embedding, ItemKey},
+    encoder::{EncodeError, clean},
+    features::Columns,
+    index::IndexError,
+    telemetry::{Compute, ComputeError},
+};
+
+use super::{
+    super::snapshot::{ModelSet, Models},
+    categories::{Calibration, Categories, Sample, Sums},
+};
+
+/// Categories that texts are told; of more, those with the most items.
+const MAX_CATEGORIES: usize = 2_000;
+/// Names that are counted while looking for these.
+const MAX_NAMES: usize = 20 * MAX_CATEGORIES;
+/// Items of a category that make its prototype, newest first: a mean of more hardly moves.
+const MAX_ITEMS: usize = 64;
+/// Titles of held-out items to calibrate on.
+const MAX_SAMPLES: usize = 400;
+/// One item in this many is held out while the curve is fitted.
+const HELD_OUT: u32 = 4;
+/// Rows of the table that are read under one lock: 1 ms.
+const ROWS: usize = 10_000;
+/// Embeddings asked of the index at a time.
+const CHUNK: usize = 512;
+/// How often the catalogue is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a title may wait for the encoder while people keep it busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The share of the time that making may take.
+const REST: u32 = 20;
+
+/// Keeps the categories of a snapshot up to date.
+pub struct CategoryMaker {
+    models: Models,
+    columns: Arc<Columns>,
+    compute: Compute,
+    known: Known,
+}
+
+/// What was encoded before, by the model it belongs to.
+#[derive(Default)]
+struct Known {
+    model_version: String,
+    names: FxHashMap<Arc<str>, Embedding>,
+    titles: FxHashMap<String, Embedding>,
+}
+
+/// Why no categories could be made; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum MakeError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+}
+
+/// What the columns say: names, and the items that show what each is about.
+#[derive(Default)]
+struct Layout {
+    names: Vec<Arc<str>>,
+    /// Each item once, with the places of its categories.
+    items: Vec<(ItemKey, Vec<usize>)>,
+    /// Held-out ones of `items`, with their titles.
+    samples: FxHashMap<ItemKey, String>,
+}
+
+impl CategoryMaker {
+    /// Reads `columns` and the snapshot of `models`, and publishes there.
+    pub fn new(models: Models, columns: Arc<Columns>, compute: Compute) -> Self {
+        Self { models, columns, compute, known: Known::default() }
+    }
+
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut made_of = None;
+        loop {
+            let set = self.models.snapshot();
+            let changes = self.columns.read().changes();
+            let state = (set.encoder.version().to_owned(), changes, set.index.count().await.ok());
+            let mut pause = LOOK_AGAIN;
+            if made_of.as_ref() != Some(&state) {
+                let begun = Instant::now();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    made = self.make_and_publish() => match made {
+                        Ok(()) => made_of = Some(state),
+                        Err(error) => tracing::warn!(%error, "the categories could not be made; trying again"),
+                    }
+                }
+                pause = pause.max(REST * begun.elapsed());
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn make_and_publish(&mut self) -> Result<(), MakeError> {
+        let set = self.models.snapshot();
+        let begun = Instant::now();
+        let categories = self.make(&set).await?;
+        tracing::debug!(categories = categories.len(), "made {} categories in {:?}", categories.len(), begun.elapsed());
+        self.models.publish_categories(&Arc::new(categories));
+        Ok(())
+    }
+
+    async fn make(&mut self, set: &ModelSet) -> Result<Categories, MakeError> {
+        let layout = {
+            let columns = Arc::clone(&self.columns);
+            self.compute.run(move || Layout::read(&columns)).await?
+        };
+        if self.known.model_version != set.encoder.version() {
+            self.known = Known { model_version: set.encoder.version().to_owned(), ..Known::default() };
+        }
+        let width = set.encoder.width();
+        let (mut all, mut seen) = (Sums::new(layout.names.len(), width), Sums::new(layout.names.len(), width));
+        for chunk in layout.items.chunks(CHUNK) {
+            let keys: Vec<ItemKey> = chunk.iter().map(|(key, _)| *key).collect();
+            let embeddings: FxHashMap<ItemKey, Embedding> = set.index.embeddings(&keys).await?.into_iter().collect();
+            for (key, places) in chunk {
+                let Some(embedding) = embeddings.get(key) else { continue };
+                for place in places {
+                    all.add(*place, embedding, 1.0);
+                    if !layout.samples.contains_key(key) {
+                        seen.add(*place, embedding, 1.0);
+                    }
+                }
+            }
+        }
+        self.encode_names(set, &layout).await?;
+        for (place, name) in layout.names.iter().enumerate() {
+            if let Some(embedding) = self.known.names.get(name) {
+                all.add_name(place, embedding);
+                seen.add_name(place, embedding);
+            }
+        }
+        let samples = self.samples(set, &layout).await?;
+        let calibration = self.compute.run(move || Calibration::fit(&seen.into_prototypes(), &samples)).await?;
+        let model_version = set.encoder.version().to_owned();
+        Ok(Categories { model_version, names: layout.names, prototypes: all.into_prototypes(), calibration })
+    }
+
+    async fn encode_names(&mut self, set: &ModelSet, layout: &Layout) -> Result<(), EncodeError> {
+        let new: Vec<Arc<str>> = layout.names.iter().filter(|name| !self.known.names.contains_key(*name)).cloned().collect();
+        // "home-garden > tents" is read as words.
+        let texts = new.iter().map(|name| clean(&name.replace(['-', '_', '/', '>', '|'], " "))).collect();
+        let embeddings = set.encoder.encode_bulk(texts).await?;
+        if self.known.names.len() > 2 * MAX_CATEGORIES {
+            self.known.names.retain(|name, _| layout.names.contains(name));
+        }
+        self.known.names.extend(new.into_iter().zip(embeddings).filter_map(|(name, embedding)| Some((name, embedding?))));
+        Ok(())
+    }
+
+    /// Titles as people's texts are: with the prefix of queries, one after the other so that people wait for one at most.
+    async fn samples(&mut self, set: &ModelSet, layout: &Layout) -> Result<Vec<Sample>, EncodeError> {
+        if self.known.titles.len() > 2 * MAX_SAMPLES {
+            self.known.titles.clear();
+        }
+        let mut samples = Vec::with_capacity(layout.samples.len());
+        for (key, categories) in &layout.items {
+            let Some(title) = layout.samples.get(key) else { continue };
+            let embedding = match self.known.titles.get(title) {
+                Some(embedding) => embedding.clone(),
+                None => match set.encoder.encode(title, std::time::Instant::now() + PATIENCE).await {
+                    Ok(encoded) => encoded.embedding,
+                    Err(EncodeError::Empty) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            self.known.titles.insert(title.clone(), embedding.clone());
+            samples.push(Sample { embedding, categories: categories.clone() });
+        }
+        Ok(samples)
+    }
+}
+
+impl Layout {
+    /// Newest items first, a few thousand rows a lock.
+    fn read(columns: &Columns) -> Self {
+        let mut by_name: FxHashMap<Arc<str>, (usize, Vec<ItemKey>)> = FxHashMap::default();
+        let mut titles: FxHashMap<ItemKey, String> = FxHashMap::default();
+        let mut end = columns.read().rows();
+        while end > 0 {
+            let table = columns.read();
+            let start = end.saturating_sub(ROWS);
+            for key in (start as u32..end as u32).rev().map(ItemKey) {
+                let Some(facts) = table.facts(key) else { continue };
+                let mut shows = false;
+                for name in &facts.categories {
+                    if let Some((count, items)) = by_name.get_mut(name.as_str()) {
+                        *count += 1;
+                        if items.len() < MAX_ITEMS && items.last() != Some(&key) {
+                            items.push(key);
+                            shows = true;
+                        }
+                    } else if by_name.len() < MAX_NAMES {
+                        by_name.insert(name.as_str().into(), (1, vec![key]));
+                        shows = true;
+                    }
+                }
+                let held_out = key.0.wrapping_mul(0x9E37_79B1) >> 16; // neighbours are often alike
+                if shows && held_out.is_multiple_of(HELD_OUT) && titles.len() < MAX_SAMPLES {
+                    let title = facts.title.as_deref().map(clean).filter(|title| !title.is_empty());
+                    titles.extend(title.map(|title| (key, title)));
+                }
+            }
+            end = start;
+        }
+        let mut ranked: Vec<(Arc<str>, (usize, Vec<ItemKey>))> = by_name.into_iter().collect();
+        ranked.sort_unstable_by(|(a, (x, _)), (b, (y, _))| y.cmp(x).then_with(|| a.cmp(b)));
+        ranked.truncate(MAX_CATEGORIES);
+        let mut items: FxHashMap<ItemKey, Vec<usize>> = FxHashMap::default();
+        for (place, (_, (_, keys))) in ranked.iter().enumerate() {
+            for key in keys {
+                items.entry(*key).or_default().push(place);
+            }
+        }
+        // The full set of a sample's categories, also of those that had enough items without it.
+        let table = columns.read();
+        let places: FxHashMap<&str, usize> = ranked.iter().enumerate().map(|(place, (name, _))| (&**name, place)).collect();
+        let mut items: Vec<(ItemKey, Vec<usize>)> = items.into_iter().collect();
+        items.sort_unstable_by_key(|(key, _)| *key); // sums of floats must not depend on a map's order
+        for (key, known) in items.iter_mut().filter(|(key, _)| titles.contains_key(key)) {
+            if let Some(facts) = table.facts(*key) {
+                known.clear();
+                known.extend(facts.categories.iter().filter_map(|name| places.get(name.as_str())));
+            }
+        }
+        Self { names: ranked.into_iter().map(|(name, _)| name).collect(), items, samples: titles }
+    }
+}

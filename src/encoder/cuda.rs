@@ -13,7 +13,7 @@ use ort::{
     value::Tensor,
 };
 
-use super::{PrepareError, PreparedModel, forward, half, provider, worker::Pass};
+use super::{PrepareError, PreparedModel, forward, halves, provider, worker::Pass};
 
 /// Tokens of a row: 1.5 times the step before at most, so that a third of a pass is padding at worst.
 const STEPS: [usize; 11] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
@@ -60,7 +60,7 @@ impl Bucketed {
         let environment = forward::environment(library)?;
         let mut file = std::fs::read(&model.onnx).map_err(|error| PrepareError::files(&model.onnx, error))?;
         if half_precision {
-            file = half::in_half(&file).map_err(wrong)?;
+            file = halves::in_half(&file).map_err(wrong)?;
         }
         let pinned = !providers.is_empty();
         let session = Session::builder(&environment)

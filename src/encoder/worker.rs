@@ -90,7 +90,7 @@ impl Worker {
     pub(super) fn work(mut self) {
         while let Some(work) = self.shared.queue.take() {
             match work {
-                Work::People(texts) => self.serve(texts),
+                Work::People(texts) => self.serve(&texts),
                 Work::Bulk(texts) => {
                     let names = texts.clone();
                     self.guarded(Lane::Bulk, names.iter(), |worker| worker.read(texts));
@@ -100,9 +100,9 @@ impl Worker {
         self.note(false);
     }
 
-    fn serve(&mut self, texts: Vec<Short>) {
+    fn serve(&mut self, texts: &[Short]) {
         let names: Vec<Arc<str>> = texts.iter().map(|short| Arc::clone(&short.text)).collect();
-        self.guarded(Lane::People, names.iter(), |worker| worker.encode(&texts));
+        self.guarded(Lane::People, names.iter(), |worker| worker.encode(texts));
     }
 
     /// A panic costs these texts only.
@@ -172,7 +172,7 @@ impl Worker {
             if texts.is_empty() {
                 break;
             }
-            self.serve(texts);
+            self.serve(&texts);
         }
     }
 

@@ -6,13 +6,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     config::Settings,
-    encoder::{PreparedModel, Progress, Step, fetch_gpu, prepare},
+    encoder::{PreparedModel, Progress, Step, fetch_gpu, prepare_as},
 };
 
 /// Prepares the model of the settings, showing what takes its time.
 pub(super) fn prepared_model(settings: &Settings) -> anyhow::Result<PreparedModel> {
     let mut bars: HashMap<(String, String), ProgressBar> = HashMap::new();
-    let model = prepare(&settings.paths.models_dir(), &settings.encoder.model, &mut |progress| show(&mut bars, &progress))?;
+    let model = prepare_as(&settings.paths.models_dir(), &settings.encoder.model, settings.encoder.precision, &mut |progress| show(&mut bars, &progress))?;
     Ok(model)
 }
 

@@ -33,12 +33,12 @@ pub(super) enum ExportError {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct BertConfig {
     pub hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    layer_norm_eps: f32,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub layer_norm_eps: f32,
     pub max_position_embeddings: usize,
-    type_vocab_size: usize,
+    pub type_vocab_size: usize,
     pub vocab_size: usize,
     hidden_act: String,
     #[serde(default)]
@@ -70,33 +70,28 @@ impl BertConfig {
 
 /// The `.onnx` file of the BERT with these weights.
 pub(super) fn export(weights: &Tensors<'_>, config: &BertConfig, pooling: Pooling, name: &str) -> Result<Vec<u8>, ExportError> {
-    let mut graph = Graph::default();
-    let ids = graph.input("input_ids", &[Dim::Free("batch"), Dim::Free("seq")]);
-    let mask = graph.input("attention_mask", &[Dim::Free("batch"), Dim::Free("seq")]);
-    let mask = graph.op("Cast", &[&mask], vec![Attr::Int("to", 1)]);
-
-    let mut bert = Bert { shared: Shared::new(&mut graph, config), graph, weights, config };
+    let (mut bert, ids, mask) = Bert::new(weights, config);
     let mut hidden = bert.embeddings(&ids)?;
     let padding = bert.padding_scores(&mask);
     for layer in 0..config.num_hidden_layers {
         hidden = bert.layer(&format!("encoder.layer.{layer}"), &hidden, &padding)?;
     }
-    let pooled = bert.pooled(&hidden, &mask, pooling);
-    bert.graph.output("embedding", pooled, &[Dim::Free("batch"), Dim::Fixed(config.hidden_size)]);
-    Ok(bert.graph.into_bytes(name, &EXPORTER_VERSION.to_string()))
+    Ok(bert.finish(&hidden, &mask, pooling, name, &EXPORTER_VERSION.to_string()))
 }
 
-struct Bert<'a> {
-    graph: Graph,
-    weights: &'a Tensors<'a>,
-    config: &'a BertConfig,
-    shared: Shared,
+/// A BERT under construction, in whatever precision.
+pub(super) struct Bert<'a> {
+    pub graph: Graph,
+    pub weights: &'a Tensors<'a>,
+    pub config: &'a BertConfig,
+    pub shared: Shared,
 }
 
-/// Constants that every layer reads.
-struct Shared {
-    heads_apart: Value,
-    heads_together: Value,
+/// What every layer reads.
+pub(super) struct Shared {
+    /// The shapes of attention's inputs, cut into heads, and of its output.
+    pub heads_apart: Value,
+    pub heads_together: Value,
     scale: Value,
 }
 
@@ -112,7 +107,33 @@ impl Shared {
     }
 }
 
-impl Bert<'_> {
+impl<'a> Bert<'a> {
+    /// With its inputs: ids, and the mask in real numbers.
+    fn new(weights: &'a Tensors<'a>, config: &'a BertConfig) -> (Self, Value, Value) {
+        let mut graph = Graph::default();
+        let ids = graph.input("input_ids", &[Dim::Free("batch"), Dim::Free("seq")]);
+        let (bert, mask) = Self::after(graph, weights, config);
+        (bert, ids, mask)
+    }
+
+    /// With the mask only.
+    pub(super) fn without_words(weights: &'a Tensors<'a>, config: &'a BertConfig) -> (Self, Value) {
+        Self::after(Graph::default(), weights, config)
+    }
+
+    fn after(mut graph: Graph, weights: &'a Tensors<'a>, config: &'a BertConfig) -> (Self, Value) {
+        let mask = graph.input("attention_mask", &[Dim::Free("batch"), Dim::Free("seq")]);
+        let mask = graph.op("Cast", &[&mask], vec![Attr::Int("to", 1)]);
+        (Self { shared: Shared::new(&mut graph, config), graph, weights, config }, mask)
+    }
+
+    /// The file, with the last layer's `hidden` pooled.
+    pub(super) fn finish(mut self, hidden: &Value, mask: &Value, pooling: Pooling, name: &str, version: &str) -> Vec<u8> {
+        let pooled = self.pooled(hidden, mask, pooling);
+        self.graph.output("embedding", pooled, &[Dim::Free("batch"), Dim::Fixed(self.config.hidden_size)]);
+        self.graph.into_bytes(name, version)
+    }
+
     /// Word + position + token type (always 0: one text), normalised: `[batch, seq, hidden]`.
     fn embeddings(&mut self, ids: &Value) -> Result<Value, ExportError> {
         let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, type_vocab_size, .. } = *self.config;
@@ -122,17 +143,22 @@ impl Bert<'_> {
         let first_type = self.graph.weight("embeddings.token_type_embeddings.0", &[hidden], types.get(..hidden).unwrap_or_default());
 
         let words = self.graph.op("Gather", &[&words, ids], Vec::new());
-        let seq = self.graph.op("Shape", &[ids], vec![Attr::Int("start", 1), Attr::Int("end", 2)]);
-        let zero = self.graph.ints("first_position", &[0]);
-        let axis = self.graph.ints("position_axis", &[0]);
-        let positions = self.graph.op("Slice", &[&positions, &zero, &seq, &axis], Vec::new());
+        let positions = self.first_rows(&positions, ids);
         let sum = self.graph.op("Add", &[&words, &positions], Vec::new());
         let sum = self.graph.op("Add", &[&sum, &first_type], Vec::new());
         self.norm("embeddings.LayerNorm", &sum)
     }
 
+    /// As many rows of `table` as the texts in `ids`, `[batch, seq]`, are long.
+    pub(super) fn first_rows(&mut self, table: &Value, ids: &Value) -> Value {
+        let seq = self.graph.op("Shape", &[ids], vec![Attr::Int("start", 1), Attr::Int("end", 2)]);
+        let zero = self.graph.ints("first_position", &[0]);
+        let axis = self.graph.ints("position_axis", &[0]);
+        self.graph.op("Slice", &[table, &zero, &seq, &axis], Vec::new())
+    }
+
     /// 0 for a token and [`PADDING_SCORE`] for padding: `[batch, 1, 1, seq]`, to be added to attention scores.
-    fn padding_scores(&mut self, mask: &Value) -> Value {
+    pub(super) fn padding_scores(&mut self, mask: &Value) -> Value {
         let axes = self.graph.ints("score_axes", &[1, 2]);
         let one = self.graph.scalar("one", 1.0);
         let score = self.graph.scalar("padding_score", PADDING_SCORE);
@@ -170,6 +196,12 @@ impl Bert<'_> {
         let qkv = self.graph.op("Add", &[&qkv, &bias], Vec::new());
         let [query, key, value] = self.graph.split(&qkv);
 
+        let context = self.context([query, key, value], padding);
+        self.linear(&format!("{name}.output.dense"), &context, width, width)
+    }
+
+    /// What every token takes from every token that is not padding, all heads side by side.
+    pub(super) fn context(&mut self, [query, key, value]: [Value; 3], padding: &Value) -> Value {
         let query = self.heads(&query, [0, 2, 1, 3]);
         let key = self.heads(&key, [0, 2, 3, 1]);
         let value = self.heads(&value, [0, 2, 1, 3]);
@@ -179,8 +211,7 @@ impl Bert<'_> {
         let shares = self.graph.op("Softmax", &[&scores], vec![Attr::Int("axis", -1)]);
         let context = self.graph.op("MatMul", &[&shares, &value], Vec::new());
         let context = self.graph.op("Transpose", &[&context], vec![Attr::Ints("perm", vec![0, 2, 1, 3])]);
-        let context = self.graph.op("Reshape", &[&context, &self.shared.heads_together.clone()], Vec::new());
-        self.linear(&format!("{name}.output.dense"), &context, width, width)
+        self.graph.op("Reshape", &[&context, &self.shared.heads_together.clone()], Vec::new())
     }
 
     /// `[batch, seq, hidden]` cut into heads `[batch, seq, heads, width]`, then axes in the order `perm`.

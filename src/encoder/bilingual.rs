@@ -48,6 +48,18 @@ fn token_ids_are_those_of_sentencepiece_in_every_script() {
 }
 
 #[test]
+fn a_prefix_put_before_tokens_is_the_prefix_put_before_the_text() {
+    let (tokens, tokenizer) = (Tokens::load(&MODEL.tokenizer, 512).unwrap(), tokenizer());
+    let frame = tokens.frame("query: ").unwrap();
+
+    for text in GOLDEN.tokens.iter().map(|(text, _)| clean(text)).filter(|text| !text.is_empty()) {
+        let row = tokens.first(&text, &frame, 1).unwrap().rows.remove(0);
+
+        assert_eq!(row[1..row.len() - 1], tokenizer.ids(&format!("query: {text}")).unwrap(), "{text:?}");
+    }
+}
+
+#[test]
 fn vectors_are_those_of_an_independent_forward_pass() {
     let texts: Vec<String> = GOLDEN.vectors.iter().map(|(text, _)| text.clone()).collect();
 

@@ -13,7 +13,7 @@ use ort::{
     value::Tensor,
 };
 
-use super::{PrepareError, PreparedModel, forward, half, provider, worker::Pass};
+use super::{PrepareError, PreparedModel, forward, halves, provider, worker::Pass};
 
 /// Tokens of a row: 1.5 times the step before at most, so that a third of a pass is padding at worst.
 const STEPS: [usize; 11] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
@@ -47,25 +47,25 @@ impl Bucketed {
     pub(super) fn on_gpu(model: &PreparedModel, library: &std::path::Path, half_precision: bool) -> Result<Self, PrepareError> {
         // The arena grows by what is asked for: doubling would take memory that other processes on the GPU need.
         let cuda = ep::CUDA::default().with_device_id(0).with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested).with_tf32(false);
-        Self::start(model, library, half_precision, Some(cuda.build().error_on_failure()))
+        Self::start(model, library, half_precision, &[cuda.build().error_on_failure()])
     }
 
     fn start(
         model: &PreparedModel,
         library: &std::path::Path,
         half_precision: bool,
-        provider: Option<ep::ExecutionProviderDispatch>,
+        providers: &[ep::ExecutionProviderDispatch],
     ) -> Result<Self, PrepareError> {
         let wrong = |reason: String| PrepareError::Start(format!("ONNX Runtime: {reason}"));
         let environment = forward::environment(library)?;
         let mut file = std::fs::read(&model.onnx).map_err(|error| PrepareError::files(&model.onnx, error))?;
         if half_precision {
-            file = half::in_half(&file).map_err(wrong)?;
+            file = halves::in_half(&file).map_err(wrong)?;
         }
-        let pinned = provider.is_some();
+        let pinned = !providers.is_empty();
         let session = Session::builder(&environment)
             .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::All)?.with_log_level(LogLevel::Warning)?))
-            .and_then(|builder| Ok(builder.with_execution_providers(provider.as_slice())?))
+            .and_then(|builder| Ok(builder.with_execution_providers(providers)?))
             .and_then(|mut builder| builder.commit_from_memory(&file));
         let session = session.map_err(|error| wrong(error.message().to_owned()))?;
         Ok(Self { session, width: model.width, longest: model.manifest.max_tokens, pinned, buffers: HashMap::new() })
@@ -186,7 +186,7 @@ mod tests {
         let rows = rows();
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let mut plain = Forward::load(&MODEL, &forward::Weights::load(&MODEL).unwrap(), 2).unwrap();
-        let mut bucketed = Bucketed::start(&MODEL, &MODEL.library, false, None).unwrap();
+        let mut bucketed = Bucketed::start(&MODEL, &MODEL.library, false, &[]).unwrap();
 
         // Twice, and smaller in between: buffers that are used again hold nothing of the pass before.
         for part in [&rows[..], &rows[..1], &rows[..5], &rows[..]] {
@@ -203,8 +203,8 @@ mod tests {
     fn the_graph_in_halves_means_the_same() {
         let rows = rows();
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let mut whole = Bucketed::start(&MODEL, &MODEL.library, false, None).unwrap();
-        let mut halves = Bucketed::start(&MODEL, &MODEL.library, true, None).unwrap();
+        let mut whole = Bucketed::start(&MODEL, &MODEL.library, false, &[]).unwrap();
+        let mut halves = Bucketed::start(&MODEL, &MODEL.library, true, &[]).unwrap();
 
         let (expected, found) = (whole.run(&rows).unwrap(), halves.run(&rows).unwrap());
 

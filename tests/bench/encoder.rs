@@ -92,6 +92,7 @@ impl Contender {
 fn settings(sessions: usize, threads: usize) -> EncoderSettings {
     EncoderSettings {
         model: "all-minilm-l6-v2".to_owned(),
+        precision: None,
         provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions,

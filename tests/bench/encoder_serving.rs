@@ -45,29 +45,34 @@ fn main() {
     let python = if python { Server::python(place.path(), &model) } else { Err("left out".to_owned()) };
     let ours = Server::start(Command::new(std::env::current_exe().unwrap()).arg("serve")).unwrap();
     let runtime = Runtime::new().unwrap();
-    let encoder = encoder(&model);
-    println!("{} cores, load {} before", std::thread::available_parallelism().unwrap(), load());
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let usual = encoder(&model, (0, 0));
+    println!("{cores} cores, load {} before", load());
 
     let mut bare = Bare::new(&model);
     let mut table = Vec::new();
+    let wide = encoder(&model, (cores, 1));
     for crowd in CROWDS {
         table.push(Line::new(format!("encoder in process, {crowd} at once")));
+        table.push(Line::new(format!("the same, {cores} sessions of 1 thread")));
         table.push(Line::new(format!("encoder over HTTP, {crowd} at once")));
         table.push(Line::new(format!("Python over HTTP, {crowd} at once")));
     }
     let mut next = 0;
     for round in 0..ROUNDS {
         for (at, crowd) in CROWDS.into_iter().enumerate() {
-            let lines = &mut table[3 * at..];
+            let lines = &mut table[4 * at..];
             let count = if crowd == 1 { TEXTS / 4 } else { TEXTS };
             bare.round(&texts(&mut next, TEXTS / 2));
-            lines[0].add(runtime.block_on(in_process(&encoder, &texts(&mut next, count), crowd)));
-            lines[1].add(over_http(&ours.address, &texts(&mut next, count), crowd));
+            lines[0].add(runtime.block_on(in_process(&usual, &texts(&mut next, count), crowd)));
+            lines[1].add(runtime.block_on(in_process(&wide, &texts(&mut next, count), crowd)));
+            lines[2].add(over_http(&ours.address, &texts(&mut next, count), crowd));
             if let Ok(python) = &python {
-                lines[2].add(over_http(&python.address, &texts(&mut next, if round == 0 { 64 } else { count }), crowd));
+                lines[3].add(over_http(&python.address, &texts(&mut next, if round == 0 { 64 } else { count }), crowd));
             }
         }
-        runtime.block_on(bare.even_round(&encoder, &mut next));
+        runtime.block_on(bare.even_round(&usual, &mut next));
+        runtime.block_on(bare.turns(&usual, &texts(&mut next, TEXTS / 4)));
     }
 
     let yardstick = median(&mut bare.one_by_one);
@@ -77,6 +82,8 @@ fn main() {
         line.print(yardstick);
     }
     println!("\nsame texts, same batches of {EVEN} x {EVEN} tokens: bulk lane {:.2} of the bare session", median(&mut bare.even));
+    let (alone, pass, over) = (median(&mut bare.encoder_ms), median(&mut bare.alone_ms), median(&mut bare.over_ms));
+    println!("one caller, text by text in turns: p50 {alone:.2} ms, bare session {pass:.2} ms, {:.2} of it; median difference {over:.2} ms", alone / pass);
     println!("resident: encoder's process {:.0} MB", ours.memory_mb());
     match &python {
         Ok(python) => println!("resident: Python's process {:.0} MB", python.memory_mb()),
@@ -112,8 +119,8 @@ fn settings() -> EncoderSettings {
     EncoderSettings { cache_mb: 0, ..sections["encoder"].clone().try_into().unwrap() }
 }
 
-fn encoder(model: &PreparedModel) -> Encoder {
-    Encoder::start(model, &settings(), &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap()
+fn encoder(model: &PreparedModel, (sessions, threads): (usize, usize)) -> Encoder {
+    Encoder::start(model, &EncoderSettings { sessions, threads, ..settings() }, &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap()
 }
 
 fn soon() -> Instant {
@@ -126,11 +133,21 @@ struct Bare {
     model: BareModel,
     one_by_one: Vec<f64>,
     even: Vec<f64>,
+    alone_ms: Vec<f64>,
+    encoder_ms: Vec<f64>,
+    over_ms: Vec<f64>,
 }
 
 impl Bare {
     fn new(model: &PreparedModel) -> Self {
-        Self { model: BareModel::load(model, &settings()).unwrap(), one_by_one: Vec::new(), even: Vec::new() }
+        Self {
+            model: BareModel::load(model, &settings()).unwrap(),
+            one_by_one: Vec::new(),
+            even: Vec::new(),
+            alone_ms: Vec::new(),
+            encoder_ms: Vec::new(),
+            over_ms: Vec::new(),
+        }
     }
 
     fn round(&mut self, texts: &[String]) {
@@ -140,6 +157,22 @@ impl Bare {
             self.model.forward(&[&ids]).unwrap();
         }
         self.one_by_one.push(texts.len() as f64 / started.elapsed().as_secs_f64());
+    }
+
+    /// Each text once through the bare session and once through the encoder, which is idle but for that.
+    async fn turns(&mut self, encoder: &Encoder, texts: &[String]) {
+        for text in texts {
+            let started = Instant::now();
+            let ids = self.model.tokens(text).unwrap();
+            self.model.forward(&[&ids]).unwrap();
+            let bare = ms(started.elapsed());
+            let started = Instant::now();
+            encoder.encode(text, soon()).await.unwrap();
+            let took = ms(started.elapsed());
+            self.alone_ms.push(bare);
+            self.encoder_ms.push(took);
+            self.over_ms.push(took - bare);
+        }
     }
 
     /// Equal texts through the bulk lane and through the bare session, in the same batches.
@@ -354,7 +387,7 @@ fn serve() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let encoder = encoder(&model());
+    let encoder = encoder(&model(), (0, 0));
     println!("{}", listener.local_addr().unwrap());
     Runtime::new().unwrap().block_on(async {
         let listener = axum::serve::ListenerExt::tap_io(tokio::net::TcpListener::from_std(listener).unwrap(), |stream| stream.set_nodelay(true).unwrap());

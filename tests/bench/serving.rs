@@ -197,6 +197,7 @@ fn memory(server: &mut Server, table: &mut Table) {
 fn bare() -> BareModel {
     let settings = EncoderSettings {
         model: "all-minilm-l6-v2".to_owned(),
+        precision: None,
         provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions: 1,

@@ -2,7 +2,7 @@
 //! judge by. `INKLING_BANKING77=FOLDER cargo bench --bench understanding`, where the folder has `queries_train.jsonl` and `queries_test.jsonl`, a line
 //! each `{"text": "…", "relevant": [{"item_id": "the intent"}]}`. The model is the one in the settings (`INKLING_ENCODER__MODEL`).
 //!
-//! Prints and asserts nothing. all-minilm-l6-v2 in fp32: ten nearest neighbours .916, nearest centroid .849.
+//! Prints and asserts nothing. all-minilm-l6-v2 in float64: nearest centroid .83, ten nearest neighbours .89.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 use std::{
@@ -21,8 +21,6 @@ use inkling::{
 };
 
 const NEIGHBOURS: usize = 10;
-/// A text that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Message {
     text: String,
@@ -38,11 +36,8 @@ fn messages(file: &Path) -> Vec<Message> {
 }
 
 async fn encoded(encoder: &Encoder, messages: &[Message]) -> Vec<Embedding> {
-    stream::iter(messages)
-        .map(|message| async { encoder.encode(&message.text, Instant::now() + PATIENCE).await.unwrap().embedding })
-        .buffered(64)
-        .collect()
-        .await
+    let in_time = || Instant::now() + Duration::from_secs(60);
+    stream::iter(messages).map(|message| async { encoder.encode(&message.text, in_time()).await.unwrap().embedding }).buffered(64).collect().await
 }
 
 /// The share of texts for which `guess` is right.

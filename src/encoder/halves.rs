@@ -101,6 +101,7 @@ impl Nodes {
                 r#type: Some(AttributeType::Int.into()),
                 ..Default::default()
             }],
+            domain: None,
         });
         self.cast.insert((value.to_owned(), half), name.clone());
         name

@@ -9,16 +9,19 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::stream::{self, StreamExt as _};
 use inkling::{
     config::{Overrides, Settings},
     domain::Embedding,
-    encoder::{Encoder, clean, prepare},
+    encoder::{Encoder, EncoderMetrics, clean, prepare},
     telemetry::Registry,
 };
+
+/// Longer than any text waits here.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const NEIGHBOURS: usize = 10;
 
@@ -36,7 +39,11 @@ fn messages(file: &Path) -> Vec<Message> {
 }
 
 async fn encoded(encoder: &Encoder, messages: &[Message]) -> Vec<Embedding> {
-    stream::iter(messages).map(|message| async { encoder.encode(&message.text).await.unwrap().embedding }).buffered(64).collect().await
+    stream::iter(messages)
+        .map(|message| async { encoder.encode(&message.text, Instant::now() + PATIENCE).await.unwrap().embedding })
+        .buffered(64)
+        .collect()
+        .await
 }
 
 /// The share of texts for which `guess` is right.
@@ -53,7 +60,7 @@ async fn main() {
     };
     let settings = Settings::load(&Overrides::default()).unwrap();
     let model = prepare(&settings.paths.models_dir(), &settings.encoder.model, &mut |_| {}).unwrap();
-    let encoder = Encoder::start(&model, &settings.encoder, &Registry::new()).unwrap();
+    let encoder = Encoder::start(&model, &settings.encoder, &EncoderMetrics::register(&Registry::new()).unwrap()).unwrap();
     let (train, test) = (messages(&folder.join("queries_train.jsonl")), messages(&folder.join("queries_test.jsonl")));
 
     let begun = Instant::now();

@@ -17,7 +17,7 @@ use super::{progress, progress::prepared_model, runtime, serve};
 const ENGLISH: &str = "light jacket for rainy hikes";
 const CHINESE: &str = "下雨天徒步穿的轻便外套";
 /// What the visitor of the demo clicks on.
-const CLICKED: &str = "shop-trekking-poles";
+const CLICKED: &str = "shop-down-vest";
 /// How long `--check` waits for the doors.
 const PATIENCE: Duration = Duration::from_secs(60);
 

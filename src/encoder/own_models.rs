@@ -96,8 +96,8 @@ fn safetensors(kind: &str, dtype: Dtype, rename: Rename<'_>) -> Vec<u8> {
             let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
             let numbers = numbers(at, shape.iter().product()).into_iter().map(|x| if norm { 1.0 + x } else { x });
             let bytes = match dtype {
-                Dtype::F16 => numbers.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect(),
-                Dtype::BF16 => numbers.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+                Dtype::F16 => numbers.flat_map(|x| ::half::f16::from_f32(x).to_le_bytes()).collect(),
+                Dtype::BF16 => numbers.flat_map(|x| ::half::bf16::from_f32(x).to_le_bytes()).collect(),
                 _ => numbers.flat_map(f32::to_le_bytes).collect(),
             };
             (rename(name), shape, bytes)

@@ -20,6 +20,8 @@ use inkling::encoder::{BareModel, EncoderSettings, ProviderSetting, clean, prepa
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// README's table is of the English model.
+const MODEL: &str = "all-minilm-l6-v2";
 const ITEMS: usize = 10_000;
 const EVENTS: usize = 100_000;
 const USERS: usize = 2_000;
@@ -196,7 +198,7 @@ fn memory(server: &mut Server, table: &mut Table) {
 
 fn bare() -> BareModel {
     let settings = EncoderSettings {
-        model: "all-minilm-l6-v2".to_owned(),
+        model: MODEL.to_owned(),
         precision: None,
         provider: ProviderSetting::Cpu,
         max_tokens: 256,
@@ -386,7 +388,7 @@ struct Server {
 impl Server {
     fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_inkling"));
-        command.arg("serve").arg("--data").arg(data).arg("--models").arg(models()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data").arg(data).arg("--models").arg(models()).args(["--listen", "127.0.0.1:0", "--model", MODEL]);
         command.envs(settings.iter().copied()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -20,6 +20,9 @@ use inkling::{
     telemetry::Registry,
 };
 
+/// Longer than any text waits here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 const NEIGHBOURS: usize = 10;
 
 struct Message {
@@ -36,8 +39,11 @@ fn messages(file: &Path) -> Vec<Message> {
 }
 
 async fn encoded(encoder: &Encoder, messages: &[Message]) -> Vec<Embedding> {
-    let in_time = || Instant::now() + Duration::from_secs(60);
-    stream::iter(messages).map(|message| async { encoder.encode(&message.text, in_time()).await.unwrap().embedding }).buffered(64).collect().await
+    stream::iter(messages)
+        .map(|message| async { encoder.encode(&message.text, Instant::now() + PATIENCE).await.unwrap().embedding })
+        .buffered(64)
+        .collect()
+        .await
 }
 
 /// The share of texts for which `guess` is right.

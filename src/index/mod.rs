@@ -43,7 +43,7 @@ pub struct IndexSettings {
     pub hnsw_ef_construct: usize,
     /// Candidates kept during a search of the graph; a larger limit counts instead.
     pub hnsw_ef: usize,
-    /// Points outside the graph (they are scanned) past which [`VectorIndex::optimize_if_due`] builds it anew.
+    /// New points past which [`VectorIndex::optimize_if_due`] packs the collection anew, once they are a quarter of all.
     pub optimize_after: usize,
     /// The rarest terms of a query that are searched with.
     pub max_search_terms: usize,

@@ -6,6 +6,8 @@
 //! printed. The clients run on the same cores as the servers, which takes from both. `-- --no-python` leaves Python out.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
+mod answer;
+
 use std::{
     cell::Cell,
     io::{BufRead as _, BufReader},
@@ -15,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use answer::frame;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use futures::future::join_all;
 use inkling::{
@@ -280,16 +283,6 @@ async fn converse(mut stream: TcpStream, requests: &[String], next: &Cell<usize>
         assert!(received[head..end].starts_with(b"[[") && received[head..end].iter().filter(|byte| **byte == b',').count() == 383);
     }
     times_ms
-}
-
-/// Begin and end of an answer's body, once its head is there.
-fn frame(received: &[u8]) -> Option<(usize, usize)> {
-    let head = received.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let length = std::str::from_utf8(&received[..head]).unwrap().lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
-    });
-    Some((head, head + length.expect("answers have a content-length")))
 }
 
 // ---- servers ----

@@ -6,6 +6,8 @@
 //! only, of `memory`, `alone`, `crowd` and `feedback`. The server inherits the environment: `INKLING_HTTP__DEADLINE_MS=2000` shows what the deadline does.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
+mod answer;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -16,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use answer::frame;
 use inkling::encoder::{BareModel, EncoderSettings, ProviderSetting, clean, prepare};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -450,16 +453,6 @@ fn recommend(text: &str, user: Option<usize>) -> Vec<u8> {
         body["user_id"] = json!(format!("user-{}", user % USERS));
     }
     post("/recommend", "application/json", &body.to_string())
-}
-
-/// Where the answer that `received` begins with ends, once its head is there: (begin of the body, end of the body).
-fn frame(received: &[u8]) -> Option<(usize, usize)> {
-    let head = received.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let length = std::str::from_utf8(&received[..head]).unwrap().lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
-    });
-    Some((head, head + length.expect("answers have a content-length")))
 }
 
 fn status(received: &[u8]) -> u16 {

@@ -217,7 +217,7 @@ impl Shard {
         mark.write(&self.folder).map_err(|error| IndexError::Engine(error.to_string()))
     }
 
-    /// Whether so much is scanned, or so much is dead, that searches suffer.
+    /// Whether so much is not packed yet, or so much is dead, that searches suffer.
     pub(super) fn is_optimization_due(&self) -> bool {
         let (embedded, worded) = self.mirror().vectors();
         // The engine counts what stands in graphs and, in every segment, what stands in the inverted index.

@@ -13,16 +13,15 @@
 
 use rustc_hash::FxHashMap;
 
-/// What one standard deviation of meaning says; the weight of the feature is 6, so this is a deviation of the score.
-const BY_MEANING: f32 = 1.0 / 6.0;
-/// Among fewer candidates a deviation says little.
-const ENOUGH: usize = 20;
-
 use crate::{
     domain::{AttributeValue, ItemFacts, ItemKey},
     index::{Lexicon, Mention, Phrase, QueryTerms},
 };
 
+/// What one standard deviation of meaning says; the weight of the feature is 6, so this is a deviation of the score.
+const BY_MEANING: f32 = 1.0 / 6.0;
+/// Among fewer candidates a deviation says little.
+const ENOUGH: usize = 20;
 /// What an item's text can say at most against it.
 const BY_TEXT: f32 = 0.5;
 

@@ -12,7 +12,7 @@ use super::{
 
 static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    prepare(&models, "multilingual-e5-small", &mut |_| {}).unwrap()
+    prepare_as(&models, "multilingual-e5-small", Some(Precision::Fp32), &mut |_| {}).unwrap()
 });
 
 static GOLDEN: LazyLock<Golden> = LazyLock::new(|| serde_json::from_str(include_str!("../../tests/golden/multilingual-e5-small.json")).unwrap());

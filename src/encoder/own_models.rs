@@ -27,7 +27,7 @@ const POSITIONS: usize = 20;
 /// A folder of models with the fetched ONNX Runtime in it.
 fn models() -> tempfile::TempDir {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    prepare(&fetched, "all-minilm-l6-v2", &mut |_| {}).unwrap();
+    prepare_as(&fetched, "all-minilm-l6-v2", Some(Precision::Fp32), &mut |_| {}).unwrap();
     let place = tempfile::tempdir_in(&fetched).unwrap();
     for folder in fs::read_dir(&fetched).unwrap().map(Result::unwrap).filter(|folder| folder.file_name().to_string_lossy().starts_with("onnxruntime-")) {
         if folder.path().is_dir() {

@@ -20,7 +20,7 @@ use super::{
     *,
 };
 
-pub(super) static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| prepare(&models_dir(), "all-minilm-l6-v2", &mut |_| {}).unwrap());
+pub(super) static MODEL: LazyLock<PreparedModel> = LazyLock::new(|| prepare_as(&models_dir(), "all-minilm-l6-v2", Some(Precision::Fp32), &mut |_| {}).unwrap());
 
 fn models_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
@@ -553,11 +553,11 @@ fn a_torn_export_is_made_again_and_the_second_time_nothing_is_done() {
     std::fs::write(&onnx, "torn").unwrap();
 
     let mut steps = Vec::new();
-    let again = prepare(place.path(), "all-minilm-l6-v2", &mut |progress| steps.push(progress.step)).unwrap();
+    let again = prepare_as(place.path(), "all-minilm-l6-v2", Some(Precision::Fp32), &mut |progress| steps.push(progress.step)).unwrap();
     assert!(!steps.is_empty() && steps.iter().all(|step| *step == Step::Export), "{steps:?}");
     assert_eq!(files::sha256_of(&again.onnx).unwrap(), files::sha256_of(&MODEL.onnx).unwrap(), "the export is the same each time");
 
     let mut steps = Vec::new();
-    prepare(place.path(), "all-minilm-l6-v2", &mut |progress| steps.push(progress.step)).unwrap();
+    prepare_as(place.path(), "all-minilm-l6-v2", Some(Precision::Fp32), &mut |progress| steps.push(progress.step)).unwrap();
     assert_eq!(steps, []);
 }

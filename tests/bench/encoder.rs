@@ -11,7 +11,7 @@ use std::{
 
 use futures::stream::{self, StreamExt as _};
 use inkling::{
-    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, PreparedModel, ProviderSetting, clean, prepare},
+    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, Precision, PreparedModel, ProviderSetting, clean, prepare_as},
     telemetry::Registry,
 };
 
@@ -118,7 +118,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn main() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let model = prepare(&models, "all-minilm-l6-v2", &mut |_| {}).unwrap();
+    let model = prepare_as(&models, "all-minilm-l6-v2", Some(Precision::Fp32), &mut |_| {}).unwrap();
     let cores = std::thread::available_parallelism().unwrap().get();
     let mut contenders = vec![
         Contender::bare(&model, 1),

@@ -21,7 +21,7 @@ use answer::frame;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use futures::future::join_all;
 use inkling::{
-    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, PreparedModel, clean, prepare},
+    encoder::{BareModel, Encoder, EncoderMetrics, EncoderSettings, Precision, PreparedModel, clean, prepare_as},
     telemetry::Registry,
 };
 use serde::Deserialize;
@@ -113,7 +113,8 @@ fn even_texts(next: &mut usize, count: usize) -> Vec<String> {
 }
 
 fn model() -> PreparedModel {
-    prepare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), "all-minilm-l6-v2", &mut |_| {}).unwrap()
+    // As Python runs it beside.
+    prepare_as(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), "all-minilm-l6-v2", Some(Precision::Fp32), &mut |_| {}).unwrap()
 }
 
 /// As they come, without a cache: every text is new.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use inkling::encoder::{BareModel, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, matrix_peak, prepare};
+use inkling::encoder::{BareModel, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, matrix_peak, prepare_as};
 
 const MODEL: &str = "all-minilm-l6-v2";
 /// Texts x tokens.
@@ -24,7 +24,7 @@ const PEAK: usize = 4_096;
 fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--models").skip(1);
     let models = arguments.next().map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
-    let model = prepare(&models, MODEL, &mut |_| {}).unwrap();
+    let model = prepare_as(&models, MODEL, Some(Precision::Fp32), &mut |_| {}).unwrap();
     let layers = Layers::read(&models, model.width);
     let mut rows = Vec::new();
     for precision in [Precision::Fp32, Precision::Fp16] {

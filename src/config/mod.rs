@@ -219,7 +219,7 @@ mod tests {
         let settings = with("[http]\nlisten = \"127.0.0.1:9\"\n").unwrap();
 
         assert_eq!(settings.http.listen, "127.0.0.1:9");
-        assert_eq!(settings.encoder.model, "all-minilm-l6-v2");
+        assert_eq!(settings.encoder.model, "multilingual-e5-small");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use answer::frame;
-use inkling::encoder::{BareModel, EncoderSettings, ProviderSetting, clean, prepare};
+use inkling::encoder::{BareModel, EncoderSettings, Precision, ProviderSetting, clean, prepare};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -202,7 +202,7 @@ fn memory(server: &mut Server, table: &mut Table) {
 fn bare() -> BareModel {
     let settings = EncoderSettings {
         model: MODEL.to_owned(),
-        precision: None,
+        precision: Some(Precision::Fp32),
         provider: ProviderSetting::Cpu,
         max_tokens: 256,
         sessions: 1,
@@ -391,7 +391,14 @@ struct Server {
 impl Server {
     fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_inkling"));
-        command.arg("serve").arg("--data").arg(data).arg("--models").arg(models()).args(["--listen", "127.0.0.1:0", "--model", MODEL]);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .arg("--models")
+            .arg(models())
+            .args(["--listen", "127.0.0.1:0", "--model", MODEL])
+            .env("INKLING_ENCODER__PRECISION", "fp32");
         command.envs(settings.iter().copied()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

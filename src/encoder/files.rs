@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -113,8 +113,16 @@ impl Folder {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub(super) fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut BufReader::with_capacity(1 << 20, File::open(path)?), &mut hash)?;
+    let (mut file, mut hash) = (BufReader::with_capacity(1 << 20, File::open(path)?), Sha256::new());
+    loop {
+        let read = file.fill_buf()?;
+        if read.is_empty() {
+            break;
+        }
+        hash.update(read);
+        let read = read.len();
+        file.consume(read);
+    }
     Ok(hex::encode(hash.finalize()))
 }
 

@@ -19,6 +19,7 @@ pub mod domain;
 pub mod encoder;
 pub mod features;
 pub mod http;
+#[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "without an engine nothing uses what engines share"))]
 pub mod index;
 pub mod ingest;
 pub mod learned;

@@ -3,7 +3,8 @@
 //! 10,000 items, 100,000 events of 2,000 users with tastes, all invented from a seed. Contenders alternate, so that a busy machine slows all of
 //! them alike; medians of rounds are printed as ratios beside what was promised. Loading takes some minutes, most of it the encoding of the items:
 //! `cargo bench --bench serving -- FOLDER` keeps the loaded data there and begins with it the next time; `-- FOLDER alone crowd` does those parts
-//! only, of `memory`, `alone`, `crowd` and `feedback`. The server inherits the environment: `INKLING_HTTP__DEADLINE_MS=2000` shows what the deadline does.
+//! only, of `memory`, `alone`, `crowd` and `feedback`; `model=NAME` and `precision=int8` serve another model (a folder holds the index of one).
+//! The yardstick stays the plain fp32 export of the same model; the served precision's own bare session stands beside it. The server inherits the environment: `INKLING_HTTP__DEADLINE_MS=2000` shows what the deadline does.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 mod answer;
@@ -19,12 +20,13 @@ use std::{
 };
 
 use answer::frame;
-use inkling::encoder::{BareModel, EncoderSettings, Precision, ProviderSetting, clean, prepare};
+use inkling::encoder::{BareModel, EncoderSettings, Precision, ProviderSetting, clean, prepare_as};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// README's table is of the English model.
+/// The promises of issue and README are about the English model, and its plain fp32 export.
 const MODEL: &str = "all-minilm-l6-v2";
+const PRECISION: Precision = Precision::Fp32;
 const ITEMS: usize = 10_000;
 const EVENTS: usize = 100_000;
 const USERS: usize = 2_000;
@@ -43,6 +45,8 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let kept = arguments.next().map(PathBuf::from);
     let parts: Vec<String> = arguments.collect();
+    let (options, parts): (Vec<String>, Vec<String>) = parts.into_iter().partition(|part| part.contains('='));
+    let served = Served::read(&options);
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
     let temporary = tempfile::tempdir().unwrap();
     let data = kept.unwrap_or_else(|| temporary.path().to_owned());
@@ -50,26 +54,67 @@ fn main() {
     println!("{cores} cores, load {} before", load());
 
     let mut table = Table::default();
-    let mut server = Server::start(&data, &[("INKLING_TRAINING__EVERY_EVENTS", "0")]);
+    println!("{} in {}", served.model, served.precision.name());
+    let mut server = Server::start(&data, &served, &[("INKLING_TRAINING__EVERY_EVENTS", "0")]);
     load_world(&server);
     if wanted("memory") {
         memory(&mut server, &mut table);
     }
     if wanted("alone") {
-        recommend_alone(&server, &mut table);
+        recommend_alone(&server, &served, &mut table);
     }
     if wanted("crowd") {
-        recommend_crowd(&server, &mut table);
+        recommend_crowd(&server, &served, &mut table);
     }
     if wanted("feedback") {
         feedback(&server, &data, "", &mut table);
         table.add("resident memory after all of this", format!("{:.0} MB", server.memory_mb("VmRSS")), "at most 600");
         drop(server);
-        let learning = Server::start(&data, &[]);
+        let learning = Server::start(&data, &served, &[]);
         feedback(&learning, &data, ", learning every 1,000 events (default)", &mut table);
     }
     print!("\n{}", table.0);
     println!("load {} after", load());
+}
+
+/// What the server computes with.
+struct Served {
+    model: String,
+    precision: Precision,
+}
+
+impl Served {
+    /// From `model=…` and `precision=…`.
+    fn read(options: &[String]) -> Self {
+        let mut served = Self { model: MODEL.to_owned(), precision: PRECISION };
+        for option in options {
+            match option.split_once('=').unwrap() {
+                ("model", name) => served.model = name.to_owned(),
+                ("precision", "fp32") => served.precision = Precision::Fp32,
+                ("precision", "int8") => served.precision = Precision::Int8,
+                _ => panic!("unknown option {option}"),
+            }
+        }
+        served
+    }
+
+    /// One session of the model in `precision`, with as many threads as the server's.
+    fn bare(&self, precision: Precision) -> BareModel {
+        let settings = EncoderSettings {
+            model: self.model.clone(),
+            precision: Some(precision),
+            provider: ProviderSetting::Cpu,
+            max_tokens: 256,
+            sessions: 1,
+            threads: THREADS,
+            queue_tokens: 8_192,
+            queue_ms: 2_000,
+            batch_tokens: 256,
+            cache_mb: 0,
+        };
+        let prepared = prepare_as(&models(), &self.model, Some(precision), &mut |_| {}).unwrap();
+        BareModel::load(&prepared, &settings).unwrap()
+    }
 }
 
 /// What was measured, beside what was promised.
@@ -199,35 +244,23 @@ fn memory(server: &mut Server, table: &mut Table) {
     table.add("peak while training", format!("{peak:.0} MB"), "at most 1,000");
 }
 
-fn bare() -> BareModel {
-    let settings = EncoderSettings {
-        model: MODEL.to_owned(),
-        precision: Some(Precision::Fp32),
-        provider: ProviderSetting::Cpu,
-        max_tokens: 256,
-        sessions: 1,
-        threads: THREADS,
-        queue_tokens: 8_192,
-        queue_ms: 2_000,
-        batch_tokens: 256,
-        cache_mb: 0,
-    };
-    BareModel::load(&prepare(&models(), &settings.model, &mut |_| {}).unwrap(), &settings).unwrap()
-}
-
 /// One request, one bare forward pass of the same tokens, one request with the same text, and so on.
-fn recommend_alone(server: &Server, table: &mut Table) {
-    let (mut bare, mut line) = (bare(), Line::to(server));
+fn recommend_alone(server: &Server, served: &Served, table: &mut Table) {
+    let precisions: &[Precision] = if served.precision == PRECISION { &[PRECISION] } else { &[PRECISION, served.precision] };
+    let mut bare: Vec<BareModel> = precisions.iter().map(|precision| served.bare(*precision)).collect();
+    let mut line = Line::to(server);
     for (name, with_user) in [("text", false), ("text and user", true)] {
-        let (mut new, mut pass, mut cached, mut tokens, mut degraded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut new, mut cached, mut tokens, mut degraded) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut passes = vec![Vec::new(); bare.len()];
         let mut stages = Stages::default();
         for n in 0..WARM_UP + ALONE {
             if n == WARM_UP {
-                (new, pass, cached, tokens, degraded) = Default::default();
+                (new, cached, tokens, degraded) = Default::default();
+                passes.fill(Vec::new());
                 stages = Stages::read(&mut line);
             }
             let text = query(n + if with_user { 10_000 } else { 0 });
-            let ids = bare.tokens(&clean(&text)).unwrap();
+            let ids = bare[0].tokens(&clean(&text)).unwrap();
             tokens.push(ids.len() as f64);
             let request = recommend(&text, with_user.then_some(n));
             let mut ask = |times: &mut Vec<f64>| {
@@ -237,27 +270,31 @@ fn recommend_alone(server: &Server, table: &mut Table) {
                 if contains(answer, UNDEGRADED) { times.push(took) } else { degraded += 1 }
             };
             ask(&mut new);
-            let started = Instant::now();
-            bare.forward(&[&ids]).unwrap();
-            pass.push(ms(started.elapsed()));
+            for (bare, pass) in bare.iter_mut().zip(&mut passes) {
+                let started = Instant::now();
+                bare.forward(&[&ids]).unwrap();
+                pass.push(ms(started.elapsed()));
+            }
             ask(&mut cached);
         }
         stages.print_since(&mut line, &format!("{name}, 1 connection, new and cached"));
-        let (p50, p95) = (median(&mut new), new[new.len() * 95 / 100]);
-        let (yardstick, again) = (median(&mut pass), median(&mut cached));
+        let (p50, p95, again) = (median(&mut new), new[new.len() * 95 / 100], median(&mut cached));
         println!("tokens of a text: median {}, most {}", median(&mut tokens), tokens.last().unwrap());
-        table.add(&format!("bare forward pass of the same tokens, p50 ({name})"), format!("{yardstick:.2} ms"), "");
         table.add(&format!("/recommend, new {name}, p50 (p95)"), format!("{p50:.2} ({p95:.2}) ms"), "");
-        table.add(&format!("/recommend, new {name}, of bare"), format!("{:.2}", p50 / yardstick), "at most 1.5");
         table.add(&format!("/recommend, cached {name}, p50"), format!("{again:.2} ms"), "");
-        table.add(&format!("/recommend, cached {name}, of bare"), format!("{:.2}", again / yardstick), "at most 0.5");
+        for (precision, pass) in precisions.iter().zip(&mut passes) {
+            let (precision, yardstick) = (precision.name(), median(pass));
+            table.add(&format!("bare {precision} pass of the same tokens, p50 ({name})"), format!("{yardstick:.2} ms"), "");
+            table.add(&format!("/recommend, new {name}, of bare {precision}"), format!("{:.2}", p50 / yardstick), "at most 1.5");
+            table.add(&format!("/recommend, cached {name}, of bare {precision}"), format!("{:.2}", again / yardstick), "at most 0.5");
+        }
         table.add(&format!("/recommend, {name}: degraded answers"), percent(degraded, 2 * ALONE), "not counted");
     }
 }
 
 /// 64 connections with new texts, then the bare session with the same texts one by one, and so on.
-fn recommend_crowd(server: &Server, table: &mut Table) {
-    let mut bare = bare();
+fn recommend_crowd(server: &Server, served: &Served, table: &mut Table) {
+    let mut bare = served.bare(PRECISION);
     for (name, with_user) in [("text", false), ("text and user", true)] {
         let (mut rates, mut passes, mut slow, mut degraded, mut other) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         let mut line = Line::to(server);
@@ -389,7 +426,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(data: &Path, settings: &[(&str, &str)]) -> Self {
+    fn start(data: &Path, served: &Served, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_inkling"));
         command
             .arg("serve")
@@ -397,8 +434,8 @@ impl Server {
             .arg(data)
             .arg("--models")
             .arg(models())
-            .args(["--listen", "127.0.0.1:0", "--model", MODEL])
-            .env("INKLING_ENCODER__PRECISION", "fp32");
+            .args(["--listen", "127.0.0.1:0", "--model", &served.model])
+            .env("INKLING_ENCODER__PRECISION", served.precision.name());
         command.envs(settings.iter().copied()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -98,10 +98,11 @@ impl Inner {
             within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text, request.deadline))).await.map(Some)
         };
         let mut encoding = std::pin::pin!(encoding);
+        let neutral = |text: &Embedding| models.across_languages(text, self.settings.across_languages);
         let now = Instant::now();
         let head_start = now + deadline.saturating_duration_since(now) / 2;
         let early = timeout_at(head_start, &mut encoding).await.ok();
-        let embedding = early.as_ref().and_then(|encoded| Some(encoded.as_ref().ok()?.as_ref()?.embedding.clone()));
+        let embedding = early.as_ref().and_then(|encoded| Some(neutral(&encoded.as_ref().ok()?.as_ref()?.embedding)));
 
         let semantic = async {
             let Some(encoded) = (match early {
@@ -111,8 +112,9 @@ impl Inner {
             else {
                 return Ok(None);
             };
-            let hits = within(deadline, Part::Index, self.timed("semantic", index.nearest(&encoded.embedding, search))).await;
-            Ok(Some((encoded, hits)))
+            let searched = neutral(&encoded.embedding);
+            let hits = within(deadline, Part::Index, self.timed("semantic", index.nearest(&searched, search))).await;
+            Ok(Some((encoded, searched, hits)))
         };
         let lexical = async {
             let Some(terms) = &terms else { return (Ok(Vec::new()), Vec::new()) };
@@ -169,11 +171,11 @@ impl Inner {
         take(Source::Lexical, lexical, &mut retrieved.lexical, &mut degraded);
         retrieved.semantic.extend(cosines);
         let embedding = match semantic {
-            Ok(Some((encoded, hits))) => {
+            Ok(Some((encoded, searched, hits))) => {
                 retrieved.truncated = encoded.truncated;
                 take(Source::Semantic, hits, &mut retrieved.semantic, &mut degraded);
-                retrieved.embedding = Some(encoded.embedding.clone());
-                Some(encoded.embedding)
+                retrieved.embedding = Some(encoded.embedding);
+                Some(searched)
             }
             Ok(None) => None,
             Err(part) => {
@@ -211,8 +213,8 @@ impl Inner {
                 degraded.push(part);
                 None
             });
-            let disliked = disliked.as_ref().map(|encoded| &encoded.embedding);
-            if let Err(part) = within(deadline, Part::Index, self.timed("rejected", lower(&mut retrieved, index, rejected, disliked))).await {
+            let disliked = disliked.map(|encoded| neutral(&encoded.embedding));
+            if let Err(part) = within(deadline, Part::Index, self.timed("rejected", lower(&mut retrieved, index, rejected, disliked.as_ref()))).await {
                 degraded.push(part);
             }
         }

@@ -12,6 +12,8 @@ pub struct RecommendSettings {
     pub candidates: usize,
     /// Candidates of each source that goes by the text, or by likeness to items.
     pub text_candidates: usize,
+    /// How much of what tells the catalogue's languages apart is taken out of a text's meaning: 0 nothing, 1 all.
+    pub across_languages: f32,
     /// How much each feature counts.
     pub weights: Weights,
 }

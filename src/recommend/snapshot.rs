@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{encoder::Encoder, index::VectorIndex, learned::ItemItem};
+use crate::{domain::Embedding, encoder::Encoder, index::VectorIndex, learned::ItemItem};
 
 use super::understand::Categories;
 
@@ -19,6 +19,13 @@ pub struct ModelSet {
     pub collaborative: Option<Collaborative>,
     /// What texts can be about, once it was made with this encoder.
     pub categories: Option<Arc<Categories>>,
+}
+
+impl ModelSet {
+    /// A text's meaning without this `share` of what tells the catalogue's languages apart, as far as that is known yet.
+    pub(super) fn across_languages(&self, text: &Embedding, share: f32) -> Embedding {
+        self.categories.as_ref().map_or_else(|| text.clone(), |categories| categories.across_languages(text, share))
+    }
 }
 
 /// Item-item weights as they were published.

@@ -6,6 +6,7 @@ mod bad_input;
 mod doors;
 mod durability;
 mod feedback;
+mod languages;
 mod recommending;
 mod server;
 mod shop;

@@ -170,4 +170,9 @@ fn the_demo_finds_itself_well() {
 
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(ended.status.success() && said.contains("all is well"), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
+    let across = said.lines().skip_while(|line| !line.starts_with("words whose item"));
+    for (words, title) in [("\"dinosaur footprints\"", "恐龙脚印"), ("\"头灯\"", "Head Torch"), ("language = zh", "拾雨"), ("language = en", "Keyboard")]
+    {
+        assert!(across.clone().any(|line| line.contains(words) && line.contains(title)), "{words}: {said}");
+    }
 }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use crate::domain::Embedding;
 
+use super::across::Across;
+
 /// Categories that are told at most.
 const MOST: usize = 5;
 /// One that is less probable is not told.
@@ -38,6 +40,8 @@ pub struct Categories {
     pub(super) names: Vec<Arc<str>>,
     pub(super) prototypes: Prototypes,
     pub(super) calibration: Calibration,
+    /// Between the languages of its items.
+    pub(super) across: Across,
 }
 
 /// One direction a category, side by side.
@@ -91,6 +95,11 @@ impl Categories {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// A text's meaning without this `share` of what tells the catalogue's languages apart.
+    pub(in crate::recommend) fn across_languages(&self, text: &Embedding, share: f32) -> Embedding {
+        self.across.neutral(text, share)
     }
 
     /// What a text is about, most probable first: at most five. 0.1 ms for 2,000 categories.

@@ -1,7 +1,9 @@
-//! Makes the categories of the catalogue in the background. In: item columns, the index's embeddings, the encoder. Out: [`Categories`] in the snapshot.
+//! Makes the categories of the catalogue in the background, and finds where its languages lie. In: item columns, the index's embeddings, the
+//! encoder. Out: [`Categories`] in the snapshot.
 //!
 //! Made anew when the catalogue or the index has changed, and at most a twentieth of the time, so that loading a million items does not
-//! make it a million times. Bounded: 2,000 categories, 64 items of each, 400 titles to calibrate on. What was encoded once is kept.
+//! make it a million times. Bounded: 2,000 categories, 64 items of each, 400 titles to calibrate on, 16 languages with 512 items each. What was encoded
+//! once is kept.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +21,7 @@ use crate::{
 
 use super::{
     super::snapshot::{ModelSet, Models},
+    across::{Across, FEWEST_ITEMS, LanguageSum},
     categories::{Calibration, Categories, Sample, Sums},
 };
 
@@ -32,6 +35,12 @@ const MAX_ITEMS: usize = 64;
 const MAX_SAMPLES: usize = 400;
 /// One item in this many is held out while the curve is fitted.
 const HELD_OUT: u32 = 4;
+/// Languages that are told apart; of more, those with the most items.
+const MAX_LANGUAGES: usize = 16;
+/// Names of languages that are counted while looking for these.
+const MAX_LANGUAGE_NAMES: usize = 20 * MAX_LANGUAGES;
+/// Items of a language that tell where it lies, newest first.
+const MAX_LANGUAGE_ITEMS: usize = 512;
 /// Rows of the table that are read under one lock: 1 ms.
 const ROWS: usize = 10_000;
 /// Embeddings asked of the index at a time.
@@ -78,6 +87,8 @@ struct Layout {
     items: Vec<(ItemKey, Vec<usize>)>,
     /// Held-out ones of `items`, with their titles.
     samples: FxHashMap<ItemKey, String>,
+    /// Items of each language, the one with the most first.
+    languages: Vec<Vec<ItemKey>>,
 }
 
 impl CategoryMaker {
@@ -144,6 +155,7 @@ impl CategoryMaker {
                 }
             }
         }
+        let across = across(set, &layout).await?;
         self.encode_names(set, &layout).await?;
         for (place, name) in layout.names.iter().enumerate() {
             if let Some(embedding) = self.known.names.get(name) {
@@ -154,7 +166,7 @@ impl CategoryMaker {
         let samples = self.samples(set, &layout).await?;
         let calibration = self.compute.run(move || Calibration::fit(&seen.into_prototypes(), &samples)).await?;
         let model_version = set.encoder.version().to_owned();
-        Ok(Categories { model_version, names: layout.names, prototypes: all.into_prototypes(), calibration })
+        Ok(Categories { model_version, names: layout.names, prototypes: all.into_prototypes(), calibration, across })
     }
 
     async fn encode_names(&mut self, set: &ModelSet, layout: &Layout) -> Result<(), EncodeError> {
@@ -192,17 +204,44 @@ impl CategoryMaker {
     }
 }
 
+/// Where the languages lie; asked of the index only where there are several.
+async fn across(set: &ModelSet, layout: &Layout) -> Result<Across, IndexError> {
+    if layout.languages.len() < 2 {
+        return Ok(Across::default());
+    }
+    let mut sums = Vec::with_capacity(layout.languages.len());
+    for keys in &layout.languages {
+        let mut sum = LanguageSum::new(set.encoder.width());
+        let mut embeddings = set.index.embeddings(keys).await?;
+        embeddings.sort_unstable_by_key(|(key, _)| *key); // sums of floats must not depend on an order by chance
+        embeddings.iter().for_each(|(_, embedding)| sum.add(embedding));
+        sums.push(sum);
+    }
+    Ok(Across::between(&sums))
+}
+
 impl Layout {
     /// Newest items first, a few thousand rows a lock.
     fn read(columns: &Columns) -> Self {
         let mut by_name: FxHashMap<Arc<str>, (usize, Vec<ItemKey>)> = FxHashMap::default();
         let mut titles: FxHashMap<ItemKey, String> = FxHashMap::default();
+        let mut by_language: FxHashMap<Box<str>, (usize, Vec<ItemKey>)> = FxHashMap::default();
         let mut end = columns.read().rows();
         while end > 0 {
             let table = columns.read();
             let start = end.saturating_sub(ROWS);
             for key in (start as u32..end as u32).rev().map(ItemKey) {
                 let Some(facts) = table.facts(key) else { continue };
+                if let Some(language) = facts.language.as_deref().map(primary) {
+                    if let Some((count, items)) = by_language.get_mut(language) {
+                        *count += 1;
+                        if items.len() < MAX_LANGUAGE_ITEMS {
+                            items.push(key);
+                        }
+                    } else if by_language.len() < MAX_LANGUAGE_NAMES {
+                        by_language.insert(language.into(), (1, vec![key]));
+                    }
+                }
                 let mut shows = false;
                 for name in &facts.categories {
                     if let Some((count, items)) = by_name.get_mut(name.as_str()) {
@@ -227,6 +266,9 @@ impl Layout {
         let mut ranked: Vec<_> = by_name.into_iter().collect();
         ranked.sort_unstable_by(|(a, (x, _)), (b, (y, _))| y.cmp(x).then_with(|| a.cmp(b)));
         ranked.truncate(MAX_CATEGORIES);
+        let mut languages: Vec<_> = by_language.into_iter().filter(|(_, (count, _))| *count >= FEWEST_ITEMS).collect();
+        languages.sort_unstable_by(|(a, (x, _)), (b, (y, _))| y.cmp(x).then_with(|| a.cmp(b)));
+        languages.truncate(MAX_LANGUAGES);
         let mut items: FxHashMap<ItemKey, Vec<usize>> = FxHashMap::default();
         for (place, (_, (_, keys))) in ranked.iter().enumerate() {
             for key in keys {
@@ -244,6 +286,16 @@ impl Layout {
                 known.extend(facts.categories.iter().filter_map(|name| places.get(name.as_str())));
             }
         }
-        Self { names: ranked.into_iter().map(|(name, _)| name).collect(), items, samples: titles }
+        Self {
+            names: ranked.into_iter().map(|(name, _)| name).collect(),
+            items,
+            samples: titles,
+            languages: languages.into_iter().map(|(_, (_, keys))| keys).collect(),
+        }
     }
+}
+
+/// The language of a tag such as `zh-CN`.
+fn primary(tag: &str) -> &str {
+    tag.split(['-', '_']).next().unwrap_or(tag)
 }

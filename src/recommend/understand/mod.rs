@@ -2,6 +2,7 @@
 //!
 //! Some ten microseconds for a text of ten words, and bounded for texts of any length.
 
+mod across;
 mod categories;
 mod language;
 mod mapping;

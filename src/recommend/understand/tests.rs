@@ -92,7 +92,7 @@ async fn judged(items: Vec<Item>) -> Vec<(Option<String>, f32)> {
             let sample = |i: usize| Sample { embedding: titles[i].clone(), categories: places[i].clone() };
             let samples: Vec<Sample> = (0..items.len()).filter(|i| i % FOLDS == fitted).map(sample).collect();
             let calibration = Calibration::fit(&prototypes, &samples);
-            let categories = Categories { model_version: String::new(), names: names.clone(), prototypes, calibration };
+            let categories = Categories { model_version: String::new(), names: names.clone(), prototypes, calibration, across: Default::default() };
             for i in (0..items.len()).filter(|i| i % FOLDS == judged && items[*i].language == language) {
                 let answer = categories.of(&titles[i]);
                 let so = |one: &CategoryProbability| items[i].categories.iter().any(|name| **name == *one.category);

@@ -17,7 +17,7 @@ use crate::{
     config::Settings,
     domain::{Revision, Timestamp},
     encoder::{Encoder, EncoderMetrics, PreparedModel},
-    features::{Columns, Histories, Popularity},
+    features::{Columns, Histories, Popularity, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, IndexError, Lexicon, VectorIndex},
     ingest::{self, IndexCollection, Indexer, Ingest},
@@ -76,18 +76,24 @@ impl App {
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
         let popularity = Arc::new(Popularity::new(settings.features.popularity_half_life_days));
-        let rooms =
-            ingest::Rooms { store: store.clone(), columns: Arc::clone(&columns), histories: Arc::clone(&histories), popularity: Arc::clone(&popularity) };
+        let signals = Arc::new(Signals::new(&settings.features)?);
+        let rooms = ingest::Rooms {
+            store: store.clone(),
+            columns: Arc::clone(&columns),
+            histories: Arc::clone(&histories),
+            popularity: Arc::clone(&popularity),
+            signals: Arc::clone(&signals),
+        };
         let ingest = Ingest::new(rooms, &registry)?;
         ingest.recover().await?;
         let collection = IndexCollection { name, index, encoder, lexicon: Arc::clone(&lexicon) };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
         let publish = seams::publisher(models.clone(), &registry)?;
-        let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), preset: settings.features.preset, artefacts, publish };
+        let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
-        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, store: store.clone(), lexicon, compute };
+        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, signals, store: store.clone(), lexicon, compute };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
         let readiness = Readiness::new(&registry)?;

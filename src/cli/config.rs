@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use crate::{
     config::{DEFAULTS, Overrides, show},
+    features::presets_table,
     http::hash_key,
 };
 
@@ -15,6 +16,8 @@ pub(super) enum ConfigCommand {
     Show,
     /// Print the defaults as a commented TOML file, to start one's own from
     Default,
+    /// Print what each kind of event says in each preset, as a Markdown table
+    Presets,
     /// Read an API key on standard input and print what goes into [http.keys]
     HashKey,
 }
@@ -29,6 +32,7 @@ pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> anyhow::Res
             }
         }
         ConfigCommand::Default => print!("{DEFAULTS}"),
+        ConfigCommand::Presets => print!("{}", presets_table()),
         ConfigCommand::HashKey => {
             let mut key = String::new();
             std::io::stdin().take(4_096).read_to_string(&mut key)?;

@@ -1,4 +1,4 @@
-//! Floor 5: the settings of all rooms. `default.toml` ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
+//! Floor 5: the settings of all rooms. Preset (for `features`) ← `default.toml` ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
 //!
 //! The only place that reads the environment. Each section's struct lives in the room that it configures.
 
@@ -12,8 +12,15 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encoder::EncoderSettings, features::FeatureSettings, http::HttpSettings, index::IndexSettings, ingest::IngestSettings, recommend::RecommendSettings,
-    store::StoreSettings, telemetry::LogSettings, training::TrainingSettings,
+    encoder::EncoderSettings,
+    features::{FeatureSettings, Preset, Signals},
+    http::HttpSettings,
+    index::IndexSettings,
+    ingest::IngestSettings,
+    recommend::RecommendSettings,
+    store::StoreSettings,
+    telemetry::LogSettings,
+    training::TrainingSettings,
 };
 
 /// Every setting with its default and its reason.
@@ -97,7 +104,12 @@ impl Settings {
     /// Reads all sources.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let figment = figment(overrides)?;
-        figment.extract().map_err(|error| ConfigError::Invalid(one_line(&error)))
+        let settings: Self = figment.extract().map_err(|error| ConfigError::Invalid(one_line(&error)))?;
+        Signals::new(&settings.features).map_err(|error| {
+            let source = figment.find_metadata(&format!("features.{}", error.key)).map(|metadata| format!(" (from {})", described(metadata)));
+            ConfigError::Invalid(format!("{error}{}", source.unwrap_or_default()))
+        })?;
+        Ok(settings)
     }
 }
 
@@ -137,7 +149,20 @@ fn figment(overrides: &Overrides) -> Result<Figment, ConfigError> {
             figment = figment.merge(Named { inner: Serialized::default(key, value), name: flag });
         }
     }
-    Ok(figment)
+    // Under all that: what the preset says, whoever chose it. An unknown one is refused when the settings are read.
+    let preset = figment.extract_inner::<String>("features.preset").ok().and_then(|name| Preset::from_name(&name));
+    let values = preset.map(|preset| Named { inner: Serialized::default("features", preset.values()), name: preset_source(preset) });
+    Ok(values.into_iter().fold(figment, Figment::join))
+}
+
+fn preset_source(preset: Preset) -> &'static str {
+    match preset {
+        Preset::Shop => "preset shop",
+        Preset::News => "preset news",
+        Preset::Video => "preset video",
+        Preset::Music => "preset music",
+        Preset::Support => "preset support",
+    }
 }
 
 /// A provider under a name that says where its values come from.
@@ -243,6 +268,39 @@ mod tests {
         let of = |key: &str| shown.iter().find(|one| one.key == key).unwrap();
         assert_eq!((of("http.listen").value.as_str(), of("http.listen").source.as_str()), ("\"127.0.0.1:1\"", "--listen"));
         assert_eq!(of("store.readers").source, "default");
+    }
+
+    #[test]
+    fn a_preset_gives_what_nothing_else_says_and_is_shown_as_the_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inkling.toml");
+        std::fs::write(&file, "[features]\npreset = \"news\"\n[features.events.click]\nweight = 0.5\n[features.events.wishlist]\nweight = 0.7\n").unwrap();
+        let overrides = Overrides { file: Some(file), ..Overrides::default() };
+
+        let features = Settings::load(&overrides).unwrap().features;
+        let shown = show(&overrides).unwrap();
+
+        let click = &features.events["click"];
+        assert!((click.weight - 0.5).abs() < 1e-9 && click.seen, "{click:?}");
+        assert!((features.popularity_half_life_days - 1.0).abs() < 1e-6 && features.events["wishlist"].weight > 0.6);
+        let source = |key: &str| shown.iter().find(|one| one.key == key).unwrap().source.clone();
+        assert!(source("features.events.click.weight").ends_with("inkling.toml"));
+        assert_eq!(source("features.events.click.seen"), "preset news");
+        assert_eq!(source("features.popularity_half_life_days"), "preset news");
+    }
+
+    #[test]
+    fn what_an_event_cannot_say_stops_the_start_with_the_key_and_the_file() {
+        for (toml, said) in [
+            ("[features]\npreset = \"shopp\"", "features.preset"),
+            ("[features.events.click]\nweight = 50", "setting features.events.click.weight: must be -2 to 2"),
+            ("[features.events.click]\nwieght = 1", "features.events.click.wieght"),
+            ("[features.events.clik]\nseen = true", "features.events.clik: missing field `weight`"),
+            ("[features.events.click]\nrepeated = \"never\"", "features.events.click.repeated"),
+        ] {
+            let error = with(toml).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("inkling.toml") && error.lines().count() == 1, "{toml}: {error}");
+        }
     }
 
     #[test]

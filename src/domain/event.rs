@@ -1,15 +1,16 @@
 //! What users do: the event types of the feedback table, and one event.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Actor, DAY_MS, EventId, FieldError, ItemId, RecommendationId, SessionId, Timestamp, UserId};
 
 /// Characters that a text of a user (query, review, search) may have.
 pub const MAX_TEXT_CHARS: usize = 20_000;
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
+/// What happened: one of the feedback table's types, or one of the site's own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names say it; API.md's feedback table says what each teaches")]
 pub enum EventType {
     Impression,
@@ -29,7 +30,32 @@ pub enum EventType {
     Search,
     Solved,
     Unsolved,
+    /// A type that the site named itself; whether it is configured is for `features` to say.
+    Own(OwnType),
 }
+
+/// Bytes of the name of a type.
+pub(super) const MAX_TYPE_BYTES: usize = 31;
+
+/// The name of a type that is not in the feedback table, held in place: types are copied with every event and a log may hold names that are
+/// no longer configured, so there is no table of them that it could be a number of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnType {
+    /// ASCII, filled up with zeros.
+    bytes: [u8; MAX_TYPE_BYTES],
+    length: u8,
+}
+
+impl OwnType {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or("")
+    }
+}
+
+/// Not a name that a type can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must begin with a letter and have 1 to {MAX_TYPE_BYTES} of a-z, 0-9 and _")]
+pub struct InvalidType;
 
 /// What `value` means for an event type, and its bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +69,7 @@ pub struct ValueRule {
 }
 
 impl EventType {
-    /// All types, in the order of the feedback table.
+    /// The types of the feedback table, in its order.
     pub const ALL: [Self; 17] = [
         Self::Impression,
         Self::View,
@@ -65,7 +91,7 @@ impl EventType {
     ];
 
     /// The name on the wire, in the store and in metric labels.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Impression => "impression",
             Self::View => "view",
@@ -84,26 +110,56 @@ impl EventType {
             Self::Search => "search",
             Self::Solved => "solved",
             Self::Unsolved => "unsolved",
+            Self::Own(own) => own.as_str(),
         }
     }
 
-    /// The type of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// What `value` means; types without a rule ignore a finite value.
-    pub fn value_rule(self) -> Option<ValueRule> {
-        let rule = |required, least, most, meaning| Some(ValueRule { required, range: (least, most), meaning });
-        match self {
-            Self::Dwell => rule(true, 0.0, 1e7, "seconds, 0 or more"),
-            Self::Watch => rule(true, 0.0, 1.0, "the share that was watched, 0 to 1"),
-            Self::Rating => rule(true, 0.5, 5.0, "stars, 0.5 to 5"),
-            Self::Review => rule(false, 0.5, 5.0, "stars, 0.5 to 5"),
-            Self::AddToCart | Self::RemoveFromCart => rule(false, 0.0, 1e9, "a quantity, 0 or more"),
-            Self::Purchase => rule(false, 0.0, 1e12, "money, 0 or more"),
-            _ => None,
+    /// The type of that name: of the feedback table, else an own one.
+    pub fn named(name: &str) -> Result<Self, InvalidType> {
+        if let Some(known) = Self::ALL.into_iter().find(|kind| kind.name() == name) {
+            return Ok(known);
         }
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.len() > MAX_TYPE_BYTES || !name.starts_with(|first: char| first.is_ascii_lowercase()) || !name.bytes().all(plain) {
+            return Err(InvalidType);
+        }
+        let mut bytes = [0; MAX_TYPE_BYTES];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(Self::Own(OwnType { bytes, length: name.len() as u8 }))
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for EventType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = EventType;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<EventType, E> {
+                EventType::named(name).map_err(|_| E::unknown_variant(name, &[]))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
     }
 }
 
@@ -115,8 +171,10 @@ pub struct Event {
     /// The caller's name for the event; with it a retry counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<EventId>,
-    /// What happened.
+    /// What happened: `impression`, `view`, `click`, `dwell`, `watch`, `like`, `dislike`, `rating`, `review`, `add_to_cart`, `remove_from_cart`, `purchase`,
+    /// `share`, `hide`, `search`, `solved`, `unsolved`, or a type that this site's settings name (`[features.events.NAME]`).
     #[serde(rename = "type")]
+    #[schema(value_type = String, pattern = "^[a-z][a-z0-9_]{0,30}$", example = "click")]
     pub kind: EventType,
     /// Who did it. One of user and session is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,8 +200,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Everything that is wrong with the event beyond its JSON types; empty when it may be stored.
-    pub fn faults(&self, now: Timestamp) -> Vec<FieldError> {
+    /// Everything that is wrong with the event beyond its JSON types and whether there is such a type; empty when it may be stored.
+    /// `rule` is for the type's `value`; without one a finite value is ignored.
+    pub fn faults(&self, now: Timestamp, rule: Option<ValueRule>) -> Vec<FieldError> {
         let mut faults = Vec::new();
         if self.user_id.is_none() && self.session_id.is_none() {
             faults.push(FieldError::new("/user_id", "a user_id or a session_id is required"));
@@ -151,7 +210,7 @@ impl Event {
         if self.item_id.is_none() && self.kind != EventType::Search {
             faults.push(FieldError::new("/item_id", "is required for every type but \"search\""));
         }
-        match (self.kind.value_rule(), self.value) {
+        match (rule, self.value) {
             (_, Some(value)) if !value.is_finite() => faults.push(FieldError::new("/value", "must be a finite number")),
             (Some(rule), None) if rule.required => faults.push(FieldError::new("/value", format!("is required: {}", rule.meaning))),
             (Some(rule), Some(value)) if !(rule.range.0..=rule.range.1).contains(&value) => {
@@ -199,25 +258,38 @@ mod tests {
 
     fn faults(json: serde_json::Value) -> Vec<String> {
         let event: Event = serde_json::from_value(json).unwrap();
-        event.faults(Timestamp::from_millis(0).unwrap()).into_iter().map(|fault| fault.pointer).collect()
+        let rule = (event.kind == EventType::Watch).then_some(ValueRule { required: true, range: (0.0, 1.0), meaning: "the share that was watched, 0 to 1" });
+        event.faults(Timestamp::from_millis(0).unwrap(), rule).into_iter().map(|fault| fault.pointer).collect()
     }
 
     #[test]
     fn every_type_is_known_by_its_wire_name() {
         for kind in EventType::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
-            assert_eq!(EventType::from_name(kind.name()), Some(kind));
+            assert_eq!(EventType::named(kind.name()), Ok(kind));
         }
     }
 
     #[test]
-    fn the_feedback_tables_rules_are_kept() {
+    fn own_types_keep_their_names_and_hostile_names_are_no_types() {
+        let longest = "a".repeat(MAX_TYPE_BYTES);
+        for name in ["wishlist", "x", "level_2", &longest] {
+            let kind: EventType = serde_json::from_value(name.into()).unwrap();
+            assert_eq!((kind.name(), serde_json::to_value(kind).unwrap()), (name, name.into()));
+        }
+        for name in ["", "Click", "2x", "_x", "a b", "a-b", "点击", "a\0", &"a".repeat(MAX_TYPE_BYTES + 1)] {
+            assert_eq!(EventType::named(name), Err(InvalidType), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_event_needs_somebody_an_item_or_words_and_a_value_within_its_rule() {
         let event = |kind: &str, value: serde_json::Value| serde_json::json!({"type": kind, "user_id": "u", "item_id": "i", "value": value});
 
         assert!(faults(event("watch", 0.4.into())).is_empty());
         assert_eq!(faults(event("watch", 40.into())), ["/value"]);
-        assert_eq!(faults(event("rating", serde_json::Value::Null)), ["/value"]);
-        assert!(faults(event("review", serde_json::Value::Null)).is_empty());
+        assert_eq!(faults(event("watch", serde_json::Value::Null)), ["/value"]);
+        assert!(faults(event("click", 40.into())).is_empty());
         assert_eq!(faults(serde_json::json!({"type": "click"})), ["/user_id", "/item_id"]);
         assert_eq!(faults(serde_json::json!({"type": "search", "session_id": "s"})), ["/text"]);
         assert_eq!(faults(serde_json::json!({"type": "click", "user_id": "u", "item_id": "i", "timestamp": DAY_MS + 1})), ["/timestamp"]);

@@ -60,10 +60,11 @@ mod tests {
 
     use super::*;
     use crate::domain::{EventType, ItemId, Timestamp, UserId};
+    use crate::features::{FeatureSettings, Preset, Signals};
 
     fn history(n: i64) -> History {
-        let act =
-            |sequence| Act { sequence, kind: EventType::Click, item: ItemId::new("a").unwrap(), value: None, at: Timestamp::from_millis(sequence).unwrap() };
+        let kind = Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap().kind(EventType::Click).unwrap();
+        let act = |sequence| Act { sequence, kind, item: ItemId::new("a").unwrap(), value: None, at: Timestamp::from_millis(sequence).unwrap() };
         (0..n).map(act).collect()
     }
 

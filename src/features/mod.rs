@@ -1,17 +1,19 @@
 //! Floor 2: what we know right now. Item states and events come in through `ingest`, requests read.
 //!
 //! [`Columns`] holds every item's facts, [`Histories`] the recent acts of users, [`Popularity`] what many want;
-//! [`opinions`] reads acts as signed weights. All of it is derived from the store and rebuilt at start.
+//! [`Signals`] reads acts as signed weights, by the rules of a preset and the settings. All of it is derived from the store and rebuilt at start.
 
 mod columns;
 mod histories;
 mod popularity;
+mod rules;
 mod signals;
 
 pub use columns::{Columns, Table};
 pub use histories::{Histories, History};
 pub use popularity::{Popularity, Ranking};
-pub use signals::{Act, FeatureSettings, Opinion, Preset, opinions};
+pub use rules::{EventRule, FeatureSettings, InvalidRule, Preset, Repeated, ValueKind, presets_table};
+pub use signals::{Act, Kind, Opinion, Signals};
 
 use crate::domain::{DAY_MS, ItemFacts, Timestamp};
 

@@ -14,7 +14,7 @@ use crate::domain::{DAY_MS, ItemId, ItemKey, Timestamp};
 
 use super::{
     columns::Table,
-    signals::{Act, popularity_weight},
+    signals::{Act, Signals},
 };
 
 /// How much an all-time event counts beside a fresh one: what always sold still sells, what sells now sells more.
@@ -72,10 +72,10 @@ impl Popularity {
     }
 
     /// Counts acts, in any order of time.
-    pub fn count<'a>(&self, acts: impl IntoIterator<Item = &'a Act>) {
+    pub fn count<'a>(&self, signals: &Signals, acts: impl IntoIterator<Item = &'a Act>) {
         let mut counters = self.lock();
         for act in acts {
-            let weight = popularity_weight(act);
+            let weight = signals.popularity_weight(act);
             if weight > 0.0 {
                 counters.count(&act.item, weight, act.at, self.half_life_ms);
             }
@@ -140,10 +140,20 @@ impl Counters {
 mod tests {
     use super::*;
     use crate::domain::{EventType, Revision, StoredItem};
-    use crate::features::Columns;
+    use crate::features::{Columns, FeatureSettings, Preset};
+
+    fn signals() -> Signals {
+        Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()
+    }
 
     fn click(item: &str, day: i64) -> Act {
-        Act { sequence: day, kind: EventType::Click, item: ItemId::new(item).unwrap(), value: None, at: Timestamp::from_millis(day * DAY_MS).unwrap() }
+        Act {
+            sequence: day,
+            kind: signals().kind(EventType::Click).unwrap(),
+            item: ItemId::new(item).unwrap(),
+            value: None,
+            at: Timestamp::from_millis(day * DAY_MS).unwrap(),
+        }
     }
 
     fn catalogue(names: &[&str]) -> Columns {
@@ -160,7 +170,7 @@ mod tests {
         let columns = catalogue(&["old", "fresh", "never"]);
         let popularity = Popularity::new(7.0);
 
-        popularity.count(&[click("fresh", 700), click("old", 0), click("fresh", 699), click("old", 1), click("unknown", 700)]);
+        popularity.count(&signals(), &[click("fresh", 700), click("old", 0), click("fresh", 699), click("old", 1), click("unknown", 700)]);
 
         let ranking = popularity.ranking(&columns.read());
         assert_eq!(ranking.best_first(), [ItemKey(1), ItemKey(0)]);
@@ -174,7 +184,7 @@ mod tests {
         let events = [click("a", 3), click("a", 1), click("a", 9), click("a", 4)];
         let count = |order: &[usize]| {
             let popularity = Popularity::new(2.0);
-            popularity.count(order.iter().map(|i| &events[*i]));
+            popularity.count(&signals(), order.iter().map(|i| &events[*i]));
             popularity.ranking(&columns.read()).of(ItemKey(0))
         };
 
@@ -185,7 +195,7 @@ mod tests {
     fn an_item_that_comes_after_its_events_is_ranked_by_them() {
         let columns = catalogue(&["a"]);
         let popularity = Popularity::new(7.0);
-        popularity.count(&[click("b", 1)]);
+        popularity.count(&signals(), &[click("b", 1)]);
         assert!(popularity.ranking(&columns.read()).best_first().is_empty());
 
         let item = serde_json::from_value(serde_json::json!({"item_id": "b", "title": "x"})).unwrap();

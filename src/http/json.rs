@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn faults_point_at_the_field_and_say_what_it_must_be() {
         for (body, pointer, detail) in [
-            (r#"{"type": "clik"}"#, "/type", r#"unknown type "clik""#),
+            (r#"{"type": "Klick!"}"#, "/type", r#"unknown type "Klick!""#),
             (r#"{"type": 5}"#, "/type", "must be a string"),
             (r#"{"type": "click", "valu": 5}"#, "/valu", "unknown field"),
             (r#"{"type": "click", "value": "5, expected six"}"#, "/value", "must be a number"),

@@ -6,16 +6,19 @@
 mod indexer;
 mod metrics;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, watch};
 
 use crate::{
     domain::{Actor, Event, EventType, FieldError, Item, ItemId, Revision, SessionId, StoredItem, Timestamp, UserId},
-    features::{Act, Columns, Histories, Popularity},
+    features::{Act, Columns, Histories, Popularity, Signals},
     store::{self, Store, StoreError},
     telemetry::Registry,
 };
@@ -93,6 +96,8 @@ pub struct Rooms {
     pub histories: Arc<Histories>,
     /// What many want.
     pub popularity: Arc<Popularity>,
+    /// What events say.
+    pub signals: Arc<Signals>,
 }
 
 /// The write path; cheap to clone.
@@ -119,7 +124,7 @@ impl Ingest {
 
     /// Fills memory with what the store holds; to be called once, before requests are answered.
     pub async fn recover(&self) -> Result<(), StoreError> {
-        let Rooms { store, columns, popularity, .. } = &self.0.rooms;
+        let Rooms { store, columns, popularity, signals, .. } = &self.0.rooms;
         columns.fix_attribute_types(store.attribute_types().await?);
         let mut revision = Revision::default();
         loop {
@@ -129,11 +134,18 @@ impl Ingest {
             columns.apply(&items);
         }
         let mut sequence = 0;
+        let mut unknown: BTreeMap<EventType, u64> = BTreeMap::new();
         loop {
             let events = store.events_after(sequence, RECOVERY_PAGE).await?;
             let Some(last) = events.last() else { break };
             sequence = last.sequence;
-            popularity.count(&events.iter().filter_map(|logged| Act::of(logged.sequence, &logged.event)).collect::<Vec<_>>());
+            popularity.count(signals, &events.iter().filter_map(|logged| signals.act(logged.sequence, &logged.event)).collect::<Vec<_>>());
+            for kind in events.iter().map(|logged| logged.event.kind).filter(|kind| signals.kind(*kind).is_none()) {
+                *unknown.entry(kind).or_default() += 1;
+            }
+        }
+        for (kind, events) in unknown {
+            tracing::warn!(r#type = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
         }
         Ok(())
     }
@@ -144,13 +156,13 @@ impl Ingest {
         let mut valid = Vec::with_capacity(events.len());
         let mut traces = Vec::with_capacity(events.len());
         for mut event in events {
-            let faults = event.faults(now);
+            let faults = self.0.rooms.signals.faults(&event, now);
             if faults.is_empty() {
                 let told = event.timestamp;
                 event.timestamp = told.or(Some(now));
                 traces.push(Trace {
                     place: outcomes.len(),
-                    act: Act::of(0, &event),
+                    act: self.0.rooms.signals.act(0, &event),
                     user: event.user_id.clone(),
                     session: event.session_id.clone(),
                     kind: event.kind,
@@ -277,7 +289,7 @@ impl Inner {
         let rejected = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Rejected(_))).count();
         self.metrics.rejected.inc_by(rejected as u64);
         let accepted = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Accepted)).count() as u64;
-        self.rooms.popularity.count(&acts);
+        self.rooms.popularity.count(&self.rooms.signals, &acts);
         if accepted > 0 {
             self.accepted.send_modify(|total| *total += accepted);
         }

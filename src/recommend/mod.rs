@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     domain::{AttributeType, Exposure, Feature, FeatureVector, ItemId, ItemKey, RecommendationId},
     encoder::clean,
-    features::{Columns, Histories, Popularity, Preset, freshness},
+    features::{Columns, Histories, Popularity, Signals, freshness},
     index::Lexicon,
     store::Store,
     telemetry::{Compute, Registry},
@@ -58,6 +58,8 @@ pub struct Rooms {
     pub histories: Arc<Histories>,
     /// What many want.
     pub popularity: Arc<Popularity>,
+    /// What events say.
+    pub signals: Arc<Signals>,
     /// Histories that are not in memory, texts of items, and where exposures go.
     pub store: Store,
     /// How texts become terms.
@@ -79,7 +81,7 @@ struct Inner {
     lexicon: Arc<Lexicon>,
     compute: Compute,
     settings: RecommendSettings,
-    preset: Preset,
+    signals: Arc<Signals>,
     history_events: usize,
     freshness_half_life_days: f32,
     metrics: Metrics,
@@ -96,7 +98,7 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, store, lexicon, compute } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, store, lexicon, compute } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
@@ -107,7 +109,7 @@ impl Recommender {
             lexicon,
             compute,
             settings,
-            preset: features.preset,
+            signals,
             history_events: features.history_events,
             freshness_half_life_days: features.freshness_half_life_days,
             metrics,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{Actor, Embedding, ItemKey, Source},
-    features::{Act, History, Ranking},
+    features::{History, Ranking},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
 };
@@ -273,7 +273,7 @@ impl Inner {
     async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
         let load = async {
             let events = self.store.recent_events(actor, self.history_events).await?;
-            Ok(events.iter().filter_map(|logged| Act::of(logged.sequence, &logged.event)).collect())
+            Ok(events.iter().filter_map(|logged| self.signals.act(logged.sequence, &logged.event)).collect())
         };
         self.histories.of(actor, load).await
     }
@@ -289,8 +289,9 @@ impl Inner {
     ) -> Local {
         let table = self.columns.read();
         let as_of = request.after.as_ref().map(|cursor| cursor.as_of);
-        let taste = Taste::read(histories, as_of, context, self.preset, &table);
-        if request.exclude_seen.unwrap_or(self.preset.excludes_seen()) {
+        let taste = Taste::read(histories, as_of, context, &self.signals, &table);
+        eligible.excluded.extend(&taste.hidden);
+        if request.exclude_seen.unwrap_or(self.signals.excludes_seen()) {
             eligible.excluded.extend(&taste.seen);
         }
         let candidates = self.settings.candidates;

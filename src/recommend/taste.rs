@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     domain::{ItemId, ItemKey},
-    features::{Act, History, Opinion, Preset, Table, opinions},
+    features::{Act, History, Opinion, Signals, Table},
 };
 
 /// A user's history as the sources use it.
@@ -12,15 +12,17 @@ use crate::{
 pub(super) struct Taste {
     /// Items with a signed weight, newest first; context items come first of all.
     pub(super) items: Vec<(ItemKey, f32)>,
-    /// Items that the preset calls seen.
+    /// Items that count as seen.
     pub(super) seen: FxHashSet<ItemKey>,
+    /// Items that the user never wants to see again.
+    pub(super) hidden: FxHashSet<ItemKey>,
     /// The newest event that counted, 0 without any.
     pub(super) as_of: i64,
 }
 
 impl Taste {
     /// Reads the histories of user and session (an event that stands in both counts once) up to the event `as_of`.
-    pub(super) fn read(histories: &[History], as_of: Option<i64>, context: &[ItemKey], preset: Preset, table: &Table) -> Self {
+    pub(super) fn read(histories: &[History], as_of: Option<i64>, context: &[ItemKey], signals: &Signals, table: &Table) -> Self {
         let mut acts: Vec<Act> =
             histories.iter().flat_map(|history| history.iter()).filter(|act| as_of.is_none_or(|last| act.sequence <= last)).cloned().collect();
         if histories.len() > 1 {
@@ -28,14 +30,15 @@ impl Taste {
             acts.dedup_by_key(|act| act.sequence);
         }
         let newest = acts.iter().map(|act| act.sequence).max().unwrap_or(0);
-        let opinions: FxHashMap<ItemId, Opinion> = opinions(&acts, preset);
+        let opinions: FxHashMap<ItemId, Opinion> = signals.opinions(&acts);
         let mut known: Vec<(ItemKey, Opinion)> = opinions.into_iter().filter_map(|(id, opinion)| Some((table.key_of(&id)?, opinion))).collect();
         known.sort_unstable_by(|(a, x), (b, y)| y.at.cmp(&x.at).then(a.cmp(b)));
-        let seen = known.iter().filter(|(_, opinion)| opinion.seen).map(|(key, _)| *key).collect();
+        let those = |matter: fn(&Opinion) -> bool| known.iter().filter(|(_, opinion)| matter(opinion)).map(|(key, _)| *key).collect();
+        let (seen, hidden) = (those(|opinion| opinion.seen), those(|opinion| opinion.hidden));
         // What the user looks at now says as much as a purchase just made.
         let items = context.iter().map(|key| (*key, 1.0));
         let items =
             items.chain(known.iter().filter(|(key, opinion)| opinion.weight != 0.0 && !context.contains(key)).map(|(key, opinion)| (*key, opinion.weight)));
-        Self { items: items.collect(), seen, as_of: as_of.unwrap_or(newest) }
+        Self { items: items.collect(), seen, hidden, as_of: as_of.unwrap_or(newest) }
     }
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     domain::{Embedding, Filter, Item, Timestamp, UserId},
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
-    features::FeatureSettings,
+    features::{FeatureSettings, Preset},
     index::{Hit, IndexError, IndexPoint, IndexSettings, QueryTerms, Search, VectorIndex},
 };
 
@@ -70,7 +70,7 @@ fn section<T: DeserializeOwned>(name: &str) -> T {
 }
 
 async fn shop_with_a_broken_index() -> Shop {
-    let (encoder, features): (EncoderSettings, FeatureSettings) = (section("encoder"), section("features"));
+    let (encoder, features): (EncoderSettings, FeatureSettings) = (section("encoder"), FeatureSettings::of(Preset::Shop));
     let index: IndexSettings = section("index");
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let model = prepare(&models, &encoder.model, &mut |_| {}).unwrap();
@@ -91,6 +91,7 @@ async fn shop_with_a_broken_index() -> Shop {
         columns,
         histories: Arc::new(Histories::new(1 << 20)),
         popularity: Arc::new(Popularity::new(14.0)),
+        signals: Arc::new(Signals::new(&features).unwrap()),
         store: store.clone(),
         lexicon: Arc::new(Lexicon::new(&index.lexical)),
         compute: Compute::start("test", 2, 64).unwrap(),

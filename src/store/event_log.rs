@@ -153,7 +153,7 @@ fn logged(row: &SqliteRow) -> Result<LoggedEvent, StoreError> {
     }
     let event = Event {
         event_id: id(row, 1, |id| EventId::new(id))?,
-        kind: EventType::from_name(row.try_get(2)?).ok_or_else(|| StoreError::corrupt("an event of unknown type"))?,
+        kind: EventType::named(row.try_get(2)?).map_err(StoreError::corrupt)?,
         user_id: id(row, 3, |id| UserId::new(id))?,
         session_id: id(row, 4, |id| SessionId::new(id))?,
         item_id: id(row, 5, |id| ItemId::new(id))?,

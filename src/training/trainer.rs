@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Actor, Timestamp},
-    features::{Act, Columns, Preset, opinions},
+    features::{Act, Columns, Signals},
     learned::{Artefacts, ItemItem, Kept},
     store::Store,
     telemetry::{Compute, Registry},
@@ -45,7 +45,7 @@ pub struct Rooms {
     /// Which items there are.
     pub columns: Arc<Columns>,
     /// How events are read.
-    pub preset: Preset,
+    pub signals: Arc<Signals>,
     /// Where what was learned is kept.
     pub artefacts: Artefacts,
     /// Swaps it in.
@@ -215,7 +215,7 @@ impl Inner {
             events += page.len();
             let table = self.rooms.columns.read();
             for logged in page {
-                if let (Some(actor), Some(act)) = (logged.event.actor(), Act::of(logged.sequence, &logged.event)) {
+                if let (Some(actor), Some(act)) = (logged.event.actor(), self.rooms.signals.act(logged.sequence, &logged.event)) {
                     // The catalogue's own copy of the id: a million events must not hold a million strings.
                     let Some(facts) = table.key_of(&act.item).and_then(|key| table.facts(key)) else { continue };
                     acts.entry(actor).or_default().push(Act { item: facts.item_id.clone(), ..act });
@@ -230,7 +230,7 @@ impl Inner {
             let mut interactions = Vec::new();
             for (number, (_, acts)) in (0u32..).zip(&actors) {
                 let first = interactions.len();
-                for (item, opinion) in opinions(acts, inner.rooms.preset) {
+                for (item, opinion) in inner.rooms.signals.opinions(acts) {
                     let Some(item) = table.key_of(&item) else { continue };
                     interactions.push(Interaction { actor: number, item, at_ms: opinion.at.millis(), weight: opinion.weight });
                 }

@@ -399,7 +399,8 @@ mod tests {
 
     use super::super::catalogue;
     use super::*;
-    use crate::domain::{Event, EventType};
+    use crate::domain::Event;
+    use crate::features::{FeatureSettings, Preset, Signals};
 
     #[test]
     fn every_persona_loves_12_to_25_items_of_the_catalogue() {
@@ -435,6 +436,7 @@ mod tests {
         let created: HashMap<_, _> = catalogue::items().into_iter().map(|item| (item.item_id.to_string(), item.created_at.unwrap())).collect();
         let loaded = created.values().max().unwrap().millis() + VISIT_MINUTES * 60_000;
         let now = Timestamp::from_millis(loaded).unwrap();
+        let signals = Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap();
 
         for event in events() {
             let at = Timestamp::from_millis(loaded - event.minutes_ago * 60_000).unwrap();
@@ -442,8 +444,7 @@ mod tests {
                 "value": event.value, "timestamp": at.millis()}))
             .unwrap();
 
-            assert!(EventType::from_name(event.kind).is_some(), "{}", event.kind);
-            assert!(sent.faults(now).is_empty(), "{event:?}: {:?}", sent.faults(now));
+            assert!(signals.faults(&sent, now).is_empty(), "{event:?}: {:?}", signals.faults(&sent, now));
             assert!((1..=WINDOW_MINUTES).contains(&event.minutes_ago), "{event:?}");
             assert!(created[event.item_id] <= at, "{event:?} came before its item");
         }

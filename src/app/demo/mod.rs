@@ -34,7 +34,7 @@ pub(crate) struct Loaded {
 fn dated(number: usize, event: events::DemoEvent, now: Timestamp) -> anyhow::Result<Event> {
     Ok(Event {
         event_id: Some(EventId::new(format!("demo-{number}"))?),
-        kind: EventType::from_name(event.kind).ok_or_else(|| anyhow::anyhow!("{} is no event type", event.kind))?,
+        kind: EventType::named(event.kind)?,
         user_id: Some(UserId::new(event.user)?),
         session_id: None,
         item_id: Some(ItemId::new(event.item_id)?),

@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use crate::{
     domain::{AttributeType, Event, EventId, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
+    features::{FeatureSettings, Preset, Signals},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
     recommend::{
         CategoryProbability, Explanation, Intent, LanguageShare, Part, RecommendError, Recommendation, RecommendationRequest, RecommendedItem, Understanding,
@@ -169,8 +170,9 @@ impl Rooms for Shop {
     async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError> {
         self.ingest_mood().await?;
         self.writes.fetch_add(1, Ordering::Relaxed);
+        let signals = Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap();
         let judge = |event: Event| {
-            let faults = event.faults(now);
+            let faults = signals.faults(&event, now);
             if !faults.is_empty() {
                 return EventOutcome::Rejected(faults);
             }

@@ -121,7 +121,7 @@ pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
     let mut shown = Vec::new();
     flatten("", &Value::from(all), &mut |key, value| {
         let source = figment.find_metadata(key).map_or_else(String::new, described);
-        let value = if key.starts_with("http.keys.") { redacted(value) } else { plain(value) };
+        let value = if key.starts_with("http.keys.") || key == "store.url" { redacted(value) } else { plain(value) };
         shown.push(Shown { key: key.to_owned(), value, source });
     });
     Ok(shown)
@@ -300,6 +300,25 @@ mod tests {
         ] {
             let error = with(toml).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("inkling.toml") && error.lines().count() == 1, "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_the_database_is_neither_shown_nor_told_in_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inkling.toml");
+        std::fs::write(&file, "[store]\nurl = \"postgres://shop:s3cret@db.example/inkling\"\n").unwrap();
+        let overrides = Overrides { file: Some(file), ..Overrides::default() };
+
+        let shown = show(&overrides).unwrap();
+        let settings = Settings::load(&overrides).unwrap();
+
+        assert!(shown.iter().all(|one| !one.value.contains("s3cret")));
+        assert!(shown.iter().any(|one| one.key == "store.url" && one.value == "(set)"));
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        for wrong in ["\"postgre://shop:s3cret@db.example/inkling\"", "[\"s3cret\"]", "{s3cret = 1}"] {
+            let error = with(&format!("[store]\nurl = {wrong}\n")).unwrap_err().to_string();
+            assert!(error.contains("store.url") && !error.contains("s3cret"), "{error}");
         }
     }
 

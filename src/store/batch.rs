@@ -1,15 +1,16 @@
 //! One commit: the writes of many callers, applied in one transaction, each with its own outcome.
 
-use sqlx::{Connection, Row, SqliteConnection};
 use std::collections::BTreeMap;
+
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     EventOutcome, ItemOutcome, PatchOutcome, StoreError,
     catalogue::{self, Deletion, NewItem, Patch},
+    database::{Connection, Numbers},
     derived::{self, NewEmbeddings},
     event_log::{self, NewEvent},
-    exposure_log, sql,
+    exposure_log,
 };
 use crate::domain::{AttributeType, Exposure, Revision, StoredItem};
 
@@ -68,32 +69,23 @@ impl Write {
     }
 }
 
-/// What the one writer knows by heart: the next numbers, and the type of each attribute.
+/// What the one writer knows by heart: the next numbers, and types of attributes.
 ///
-/// Read from the database at start and again after a failed commit, when it may be ahead of the truth.
+/// Read from the database at start and again after a failed commit, when it may be ahead of the truth. On Postgres other replicas write
+/// too: there the numbers are those of the transaction, and types may be missing here, but none that is here is wrong.
 pub(super) struct Ledger {
-    pub(super) next_key: u32,
-    pub(super) next_revision: i64,
-    pub(super) next_sequence: i64,
+    pub(super) next: Numbers,
     pub(super) attribute_types: BTreeMap<String, AttributeType>,
 }
 
 impl Ledger {
-    pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Self, StoreError> {
-        let newest = "SELECT (SELECT max(key) FROM items), (SELECT max(revision) FROM items), (SELECT max(sequence) FROM events)";
-        let row = sqlx::query(newest).fetch_one(&mut *connection).await?;
-        let after = |newest: Option<i64>, first: i64| newest.map_or(first, |newest| newest + 1);
-        Ok(Self {
-            next_key: u32::try_from(after(row.try_get(0)?, 0)).map_err(|_| StoreError::corrupt("an item's key is out of range"))?,
-            next_revision: after(row.try_get(1)?, 1),
-            next_sequence: after(row.try_get(2)?, 1),
-            attribute_types: catalogue::attribute_types(connection).await?,
-        })
+    pub(super) async fn load(connection: &mut Connection) -> Result<Self, StoreError> {
+        Ok(Self { next: connection.numbers().await?, attribute_types: catalogue::attribute_types(connection).await? })
     }
 }
 
-/// Applies all writes and commits. On an error nothing of it has happened, and `ledger` must be loaded again.
-pub(super) async fn commit(connection: &mut SqliteConnection, ledger: &mut Ledger, writes: &mut [Write], exposures: &[Exposure]) -> Result<(), StoreError> {
+/// Applies all writes and commits. After an error `ledger` must be loaded again and the connection must go: it may hold a transaction.
+pub(super) async fn commit(connection: &mut Connection, ledger: &mut Ledger, writes: &mut [Write], exposures: &[Exposure]) -> Result<(), StoreError> {
     let mut events = Vec::new();
     let mut catalogue = Vec::new();
     let mut flushed = Vec::new();
@@ -109,21 +101,19 @@ pub(super) async fn commit(connection: &mut SqliteConnection, ledger: &mut Ledge
         }
     }
     let only_events = catalogue.is_empty() && flushed.is_empty() && embeddings.is_empty() && exposures.is_empty();
-    if only_events && events.iter().map(|call| call.input.len()).sum::<usize>() <= sql::ROWS {
+    if connection.is_alone() && only_events && events.iter().map(|call| call.input.len()).sum::<usize>() <= connection.insert_rows() {
         // One INSERT is a transaction by itself: that spares two trips to the connection's thread of three.
         return event_log::append(connection, ledger, &mut events).await;
     }
-    // IMMEDIATE: a transaction that begins as a reader could be refused when it first writes.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    connection.begin(&mut ledger.next).await?;
     for (collection, revision) in flushed {
-        derived::write_flushed(&mut transaction, collection, *revision).await?;
+        derived::write_flushed(connection, collection, *revision).await?;
     }
     for new in embeddings {
-        derived::write_embeddings(&mut transaction, new).await?;
+        derived::write_embeddings(connection, new).await?;
     }
-    event_log::append(&mut transaction, ledger, &mut events).await?;
-    catalogue::apply(&mut transaction, ledger, &mut catalogue).await?;
-    exposure_log::append(&mut transaction, exposures).await?;
-    transaction.commit().await?;
-    Ok(())
+    event_log::append(connection, ledger, &mut events).await?;
+    catalogue::apply(connection, ledger, &mut catalogue).await?;
+    exposure_log::append(connection, exposures).await?;
+    connection.commit(&ledger.next).await
 }

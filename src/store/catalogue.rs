@@ -6,13 +6,12 @@ use std::{
 };
 
 use serde_json::Value as Json;
-use sqlx::{Row, SqliteConnection};
 
 use super::{
     ContentHash, Store, StoreError,
     batch::{Call, Ledger, Write},
+    database::{Connection, Insert, List, On, Row, query},
     merge,
-    sql::{InList, Insert, ROWS, VALUES},
 };
 use crate::domain::{AttributeType, FieldError, Item, ItemId, ItemKey, Revision, StoredItem, pointer_step};
 
@@ -111,7 +110,7 @@ struct Workspace<'a> {
 }
 
 /// Applies the changes in their order; rows that several of them touch are written once.
-pub(super) async fn apply(connection: &mut SqliteConnection, ledger: &mut Ledger, changes: &mut [Change<'_>]) -> Result<(), StoreError> {
+pub(super) async fn apply(connection: &mut Connection, ledger: &mut Ledger, changes: &mut [Change<'_>]) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -124,6 +123,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, ledger: &mut Ledger
         }
     }
     let rows = load(connection, &touched.into_iter().collect::<Vec<_>>()).await?;
+    learn_types(connection, ledger, changes).await?;
     let mut workspace = Workspace { ledger, rows, new_types: Vec::new() };
     for change in changes {
         match change {
@@ -138,16 +138,13 @@ pub(super) async fn apply(connection: &mut SqliteConnection, ledger: &mut Ledger
     let Workspace { rows, new_types, .. } = workspace;
     write_types(connection, &new_types).await?;
     let changed: Vec<(&ItemId, &Held)> = rows.iter().filter(|(_, held)| held.changed).collect();
-    for chunk in changed.chunks(ROWS) {
-        write(connection, chunk).await?;
-    }
-    Ok(())
+    write(connection, &changed).await
 }
 
 impl Workspace<'_> {
     fn next_revision(&mut self) -> Revision {
-        let revision = Revision(self.ledger.next_revision);
-        self.ledger.next_revision += 1;
+        let revision = Revision(self.ledger.next.revision);
+        self.ledger.next.revision += 1;
         revision
     }
 
@@ -185,8 +182,8 @@ impl Workspace<'_> {
         let key = match before {
             Some(held) => held.key,
             None => {
-                let key = ItemKey(self.ledger.next_key);
-                self.ledger.next_key = key.0.checked_add(1).ok_or_else(|| StoreError::unavailable("no item keys are left"))?;
+                let key = ItemKey(self.ledger.next.key);
+                self.ledger.next.key = key.0.checked_add(1).ok_or_else(|| StoreError::unavailable("no item keys are left"))?;
                 key
             }
         };
@@ -222,63 +219,70 @@ impl Workspace<'_> {
     }
 }
 
-static BY_ID: InList = InList::new("SELECT item_id, key, revision, deleted, content_hash, document FROM items WHERE item_id IN", "");
-static BY_KEY: InList = InList::new("SELECT key, revision, deleted, document FROM items WHERE key IN", "ORDER BY key");
-static UPSERT: Insert = Insert::new(
+static BY_ID: List = List::new("SELECT item_id, key, revision, deleted, content_hash, document FROM items WHERE item_id", "");
+static BY_KEY: List = List::new("SELECT key, revision, deleted, document FROM items WHERE key", "ORDER BY key");
+static UPSERT: Insert<6> = Insert::new(
     "INSERT INTO items (key, item_id, revision, deleted, content_hash, document)",
-    6,
     "ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, deleted = excluded.deleted, content_hash = excluded.content_hash, document = excluded.document",
 );
-static NEW_TYPES: Insert = Insert::new("INSERT INTO attribute_types (name, type)", 2, "");
+static TYPES: List = List::new("SELECT name, type FROM attribute_types WHERE name", "");
+// A name that a patched item had already may be known to the database only.
+static NEW_TYPES: Insert<2> = Insert::new("INSERT INTO attribute_types (name, type)", "ON CONFLICT (name) DO NOTHING");
 
-async fn load(connection: &mut SqliteConnection, ids: &[&ItemId]) -> Result<HashMap<ItemId, Held>, StoreError> {
-    let mut rows = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(VALUES) {
-        let (text, size) = BY_ID.values(ids.len());
-        let mut query = sqlx::query(text);
-        for id in ids.iter().chain(std::iter::repeat_n(&ids[0], size - ids.len())) {
-            query = query.bind(id.as_str());
-        }
-        for row in query.fetch_all(&mut *connection).await? {
-            let id = ItemId::new(row.try_get::<&str, _>(0)?).map_err(StoreError::corrupt)?;
-            let held = Held {
-                key: key(&row, 1)?,
-                revision: Revision(row.try_get(2)?),
-                deleted: deleted(&row, 3)?,
-                content: ContentHash::from_bytes(row.try_get(4)?).ok_or_else(|| StoreError::corrupt("a content hash of another length"))?,
-                document: row.try_get::<&str, _>(5)?.into(),
-                item: None,
-                changed: false,
-            };
-            rows.insert(id, held);
-        }
-    }
-    Ok(rows)
+async fn load(connection: &mut Connection, ids: &[&ItemId]) -> Result<HashMap<ItemId, Held>, StoreError> {
+    let held = |row: &Row| {
+        let id = ItemId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)?;
+        let held = Held {
+            key: key(row, 1)?,
+            revision: Revision(row.get(2)?),
+            deleted: deleted(row, 3)?,
+            content: ContentHash::from_bytes(row.get(4)?).ok_or_else(|| StoreError::corrupt("a content hash of another length"))?,
+            document: row.get::<&str>(5)?.into(),
+            item: None,
+            changed: false,
+        };
+        Ok((id, held))
+    };
+    let rows = BY_ID.fetch_all(connection, &[], ids.iter().map(|id| id.as_str().into()).collect()).await?;
+    rows.iter().map(held).collect()
 }
 
-async fn write(connection: &mut SqliteConnection, rows: &[(&ItemId, &Held)]) -> Result<(), StoreError> {
-    let mut query = sqlx::query(UPSERT.rows(rows.len()));
-    for (id, held) in rows {
-        query = query
-            .bind(i64::from(held.key.0))
-            .bind(id.as_str())
-            .bind(held.revision.0)
-            .bind(i64::from(held.deleted))
-            .bind(held.content.bytes().to_vec())
-            .bind(Arc::clone(&held.document));
+/// Completes the ledger with the types of names that are new here: another replica may have fixed them.
+async fn learn_types(connection: &mut Connection, ledger: &mut Ledger, changes: &[Change<'_>]) -> Result<(), StoreError> {
+    let mut new = HashSet::new();
+    for change in changes {
+        match change {
+            Change::Put(call) => new.extend(call.input.iter().flat_map(|new| new.item.attributes.keys())),
+            Change::Patch(call) => new.extend(call.input.patch.get("attributes").and_then(Json::as_object).into_iter().flat_map(|names| names.keys())),
+            Change::Delete(_) => {}
+        }
     }
-    query.execute(connection).await?;
+    new.retain(|name| !ledger.attribute_types.contains_key(*name));
+    let rows = TYPES.fetch_all(connection, &[], new.into_iter().map(|name| name.as_str().into()).collect()).await?;
+    for row in &rows {
+        let (name, kind) = attribute_type(row)?;
+        ledger.attribute_types.insert(name, kind);
+    }
     Ok(())
 }
 
-async fn write_types(connection: &mut SqliteConnection, types: &[(String, AttributeType)]) -> Result<(), StoreError> {
-    for chunk in types.chunks(ROWS) {
-        let mut query = sqlx::query(NEW_TYPES.rows(chunk.len()));
-        for (name, kind) in chunk {
-            query = query.bind(name).bind(type_name(*kind));
-        }
-        query.execute(&mut *connection).await?;
-    }
+async fn write(connection: &mut Connection, rows: &[(&ItemId, &Held)]) -> Result<(), StoreError> {
+    let columns = rows.iter().map(|(id, held)| {
+        [
+            i64::from(held.key.0).into(),
+            id.as_str().into(),
+            held.revision.0.into(),
+            i64::from(held.deleted).into(),
+            held.content.bytes().into(),
+            (&*held.document).into(),
+        ]
+    });
+    UPSERT.execute(connection, columns.collect()).await?;
+    Ok(())
+}
+
+async fn write_types(connection: &mut Connection, types: &[(String, AttributeType)]) -> Result<(), StoreError> {
+    NEW_TYPES.execute(connection, types.iter().map(|(name, kind)| [name.as_str().into(), type_name(*kind).into()]).collect()).await?;
     Ok(())
 }
 
@@ -291,28 +295,30 @@ fn type_name(kind: AttributeType) -> &'static str {
     }
 }
 
-pub(super) async fn attribute_types(executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>) -> Result<BTreeMap<String, AttributeType>, StoreError> {
-    let rows = sqlx::query("SELECT name, type FROM attribute_types").fetch_all(executor).await?;
+pub(super) async fn attribute_types<'c>(on: impl Into<On<'c>>) -> Result<BTreeMap<String, AttributeType>, StoreError> {
+    let rows = query("SELECT name, type FROM attribute_types").fetch_all(on).await?;
+    rows.iter().map(attribute_type).collect()
+}
+
+/// From columns `name, type`.
+fn attribute_type(row: &Row) -> Result<(String, AttributeType), StoreError> {
     let kinds = [AttributeType::Flag, AttributeType::Number, AttributeType::Text];
-    let parse = |row: &sqlx::sqlite::SqliteRow| {
-        let name: &str = row.try_get(1)?;
-        let kind = kinds.into_iter().find(|kind| type_name(*kind) == name).ok_or_else(|| StoreError::corrupt("an attribute of unknown type"))?;
-        Ok((row.try_get(0)?, kind))
-    };
-    rows.iter().map(parse).collect()
+    let name: &str = row.get(1)?;
+    let kind = kinds.into_iter().find(|kind| type_name(*kind) == name).ok_or_else(|| StoreError::corrupt("an attribute of unknown type"))?;
+    Ok((row.get(0)?, kind))
 }
 
-fn key(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<ItemKey, StoreError> {
-    u32::try_from(row.try_get::<i64, _>(column)?).map(ItemKey).map_err(|_| StoreError::corrupt("an item's key is out of range"))
+fn key(row: &Row, column: usize) -> Result<ItemKey, StoreError> {
+    u32::try_from(row.get::<i64>(column)?).map(ItemKey).map_err(|_| StoreError::corrupt("an item's key is out of range"))
 }
 
-fn deleted(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<bool, StoreError> {
-    Ok(row.try_get::<i64, _>(column)? != 0)
+fn deleted(row: &Row, column: usize) -> Result<bool, StoreError> {
+    Ok(row.get::<i64>(column)? != 0)
 }
 
 /// From columns `key, revision, deleted, document`.
-fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<StoredItem, StoreError> {
-    Ok(StoredItem { key: key(row, 0)?, revision: Revision(row.try_get(1)?), deleted: deleted(row, 2)?, item: parse(row.try_get(3)?)? })
+fn stored(row: &Row) -> Result<StoredItem, StoreError> {
+    Ok(StoredItem { key: key(row, 0)?, revision: Revision(row.get(1)?), deleted: deleted(row, 2)?, item: parse(row.get(3)?)? })
 }
 
 /// How many items there are.
@@ -349,57 +355,48 @@ impl Store {
     /// The item of that id; tombstones are `None`.
     pub async fn item(&self, id: &ItemId) -> Result<Option<StoredItem>, StoreError> {
         let text = "SELECT key, revision, deleted, document FROM items WHERE item_id = $1 AND deleted = 0";
-        let row = sqlx::query(text).bind(id.as_str()).fetch_optional(self.readers()).await?;
+        let row = query(text).bind(id.as_str()).fetch_optional(self.readers()).await?;
         row.as_ref().map(stored).transpose()
     }
 
     /// The items of those keys, tombstones included, in the order of their keys; unknown keys are left out.
     pub async fn items_by_key(&self, keys: &[ItemKey]) -> Result<Vec<StoredItem>, StoreError> {
-        let mut items = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(VALUES) {
-            let (text, size) = BY_KEY.values(keys.len());
-            let mut query = sqlx::query(text);
-            for key in keys.iter().chain(std::iter::repeat_n(&keys[0], size - keys.len())) {
-                query = query.bind(i64::from(key.0));
-            }
-            let rows = query.fetch_all(self.readers()).await?;
-            items.extend(super::decode_rows(&rows, stored).await?);
-        }
-        Ok(items)
+        let rows = BY_KEY.fetch_all(self.readers(), &[], keys.iter().map(|key| i64::from(key.0).into()).collect()).await?;
+        super::decode_rows(&rows, stored).await
     }
 
     /// A page of the catalogue in the order of ids (by bytes), from the one after `after`; no tombstones.
     pub async fn items_page(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<StoredItem>, StoreError> {
         // Every id is greater than the empty text.
         let text = "SELECT key, revision, deleted, document FROM items WHERE item_id > $1 AND deleted = 0 ORDER BY item_id LIMIT $2";
-        let rows = sqlx::query(text).bind(after.map_or("", ItemId::as_str)).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        let rows = query(text).bind(after.map_or("", ItemId::as_str)).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, stored).await
     }
 
     /// Items above a revision in the order of revisions, tombstones included: what an index has yet to learn.
     pub async fn items_above(&self, revision: Revision, limit: usize) -> Result<Vec<StoredItem>, StoreError> {
         let text = "SELECT key, revision, deleted, document FROM items WHERE revision > $1 ORDER BY revision LIMIT $2";
-        let rows = sqlx::query(text).bind(revision.0).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        let rows = query(text).bind(revision.0).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, stored).await
     }
 
     /// How many items above a revision there are, tombstones included.
     pub async fn pending_items(&self, revision: Revision) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM items WHERE revision > $1").bind(revision.0).fetch_one(self.readers()).await?;
+        let count: i64 = query("SELECT count(*) FROM items WHERE revision > $1").bind(revision.0).fetch_one(self.readers()).await?.get(0)?;
         Ok(count.unsigned_abs())
     }
 
     /// How many items and tombstones there are.
     pub async fn item_counts(&self) -> Result<ItemCounts, StoreError> {
         let text = "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM items WHERE deleted = 1)";
-        let row = sqlx::query(text).fetch_one(self.readers()).await?;
-        let (all, deleted): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let row = query(text).fetch_one(self.readers()).await?;
+        let (all, deleted): (i64, i64) = (row.get(0)?, row.get(1)?);
         Ok(ItemCounts { live: (all - deleted).unsigned_abs(), deleted: deleted.unsigned_abs() })
     }
 
     /// The newest revision; 0 for an empty catalogue.
     pub async fn latest_revision(&self) -> Result<Revision, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM items").fetch_one(self.readers()).await?;
+        let newest: Option<i64> = query("SELECT max(revision) FROM items").fetch_one(self.readers()).await?.get(0)?;
         Ok(Revision(newest.unwrap_or(0)))
     }
 

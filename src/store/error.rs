@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::migrate::MigrateError;
+use sqlx::{migrate::MigrateError, postgres::PgDatabaseError, sqlite::SqliteError};
 
 /// Why the store did not do it. Cheap to clone: one failed commit answers many callers. Messages hold no data of users.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum StoreError {
     /// [`close`](super::Store::close) was called, or the runtime is shutting down; what was not answered may or may not be written.
     #[error("the store is closed")]
     Closed,
-    /// The database cannot be used now: disk full, read-only, locked, folder missing, …. A write that ended so is to be tried
-    /// again; it is not known to be durable (only a commit that failed half-way may show up after a restart).
+    /// The database cannot be used now: disk full, read-only, locked, folder missing, server away, …. A write that ended so is to be
+    /// tried again; it is not known to be durable (a commit whose answer got lost may show up: with an `event_id` the retry is a duplicate).
     #[error("the database is unavailable: {0}")]
     Unavailable(Arc<str>),
     /// The file is no database, or holds what this program cannot have written. A person must look.
@@ -22,7 +22,7 @@ pub enum StoreError {
     Corrupt(Arc<str>),
     /// A newer program has upgraded the database; only it, or a newer one, can use it.
     #[error(
-        "the database is newer than this program: it has migration {found}, this program knows up to {known}; run the newer program or use another data folder"
+        "the database is newer than this program: it has migration {found}, this program knows up to {known}; run the newer program or use another database"
     )]
     Newer {
         /// The database's migration that is unknown here.
@@ -38,6 +38,8 @@ pub enum StoreError {
 /// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_NOTADB: i32 = 26;
+/// Postgres' `data_corrupted` and `index_corrupted`, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+const POSTGRES_DAMAGED: [&str; 2] = ["XX001", "XX002"];
 
 impl StoreError {
     #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
@@ -63,9 +65,14 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => {
-                // Extended codes keep the primary one in the low byte.
-                let code = database.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff);
-                if matches!(code, Some(SQLITE_CORRUPT | SQLITE_NOTADB)) { Self::corrupt(database) } else { Self::unavailable(database) }
+                let code = database.code().unwrap_or_default();
+                let damaged = if database.try_downcast_ref::<SqliteError>().is_some() {
+                    // Extended codes keep the primary one in the low byte.
+                    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, SQLITE_CORRUPT | SQLITE_NOTADB))
+                } else {
+                    database.try_downcast_ref::<PgDatabaseError>().is_some() && POSTGRES_DAMAGED.contains(&&*code)
+                };
+                if damaged { Self::corrupt(database) } else { Self::unavailable(database) }
             }
             sqlx::Error::PoolTimedOut => Self::Overloaded,
             sqlx::Error::PoolClosed => Self::Closed,

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Store, StoreError,
     batch::{Call, Ledger, Write},
-    sql::{InList, Insert, ROWS, VALUES},
+    database::{Connection, Insert, List, Row, Value, query},
 };
 use crate::domain::{Actor, Event, EventId, EventType, ItemId, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId};
 
@@ -45,19 +44,18 @@ impl NewEvent {
 }
 
 // A sequence that a duplicate asked for stays unused: sequences grow, but have holes.
-static INSERT: Insert = Insert::new(
+static INSERT: Insert<11> = Insert::new(
     "INSERT INTO events (sequence, event_id, content_hash, kind, user_id, session_id, item_id, recommendation_id, value, text, at)",
-    11,
     "ON CONFLICT (event_id) DO NOTHING",
 );
-static BY_EVENT_ID: InList = InList::new("SELECT event_id, sequence, content_hash FROM events WHERE event_id IN", "");
+static BY_EVENT_ID: List = List::new("SELECT event_id, sequence, content_hash FROM events WHERE event_id", "");
 
 /// Appends the events of all calls and says what became of each.
 ///
 /// Optimistic: events are inserted as if they were new; only where the database took fewer rows than it was given,
 /// the ones that were there before are looked up.
 pub(super) async fn append(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     ledger: &mut Ledger,
     calls: &mut [&mut Call<Vec<NewEvent>, Vec<EventOutcome>>],
 ) -> Result<(), StoreError> {
@@ -67,10 +65,10 @@ pub(super) async fn append(
     // The sequence that each event asks for; a second event of the same id within this commit asks for none.
     let mut asked: Vec<Option<i64>> = Vec::with_capacity(count);
     for new in calls.iter().flat_map(|call| &call.input) {
-        let sequence = ledger.next_sequence;
+        let sequence = ledger.next.sequence;
         let again = new.event.event_id.as_ref().is_some_and(|id| *firsts.entry(id).or_insert(sequence) != sequence);
         if !again {
-            ledger.next_sequence += 1;
+            ledger.next.sequence += 1;
             rows.push((sequence, new));
         }
         asked.push((!again).then_some(sequence));
@@ -78,8 +76,8 @@ pub(super) async fn append(
 
     // Who owns each contested id, with what content.
     let mut owners: HashMap<EventId, (i64, Vec<u8>)> = HashMap::new();
-    for chunk in rows.chunks(ROWS) {
-        if insert(connection, chunk).await? < chunk.len() as u64 {
+    for chunk in rows.chunks(connection.insert_rows()) {
+        if INSERT.execute(connection, chunk.iter().map(|(sequence, new)| columns(*sequence, new)).collect()).await? < chunk.len() as u64 {
             let ids: Vec<&EventId> = chunk.iter().filter_map(|(_, new)| new.event.event_id.as_ref()).collect();
             look_up(connection, &ids, &mut owners).await?;
         }
@@ -107,36 +105,26 @@ pub(super) async fn append(
     Ok(())
 }
 
-async fn insert(connection: &mut SqliteConnection, rows: &[(i64, &NewEvent)]) -> Result<u64, StoreError> {
-    let mut query = sqlx::query(INSERT.rows(rows.len()));
-    for (sequence, NewEvent { event, at, content }) in rows {
-        query = query
-            .bind(sequence)
-            .bind(event.event_id.as_ref().map(EventId::as_str))
-            .bind(content.map(Vec::from))
-            .bind(event.kind.name())
-            .bind(event.user_id.as_ref().map(UserId::as_str))
-            .bind(event.session_id.as_ref().map(SessionId::as_str))
-            .bind(event.item_id.as_ref().map(ItemId::as_str))
-            .bind(event.recommendation_id.as_ref().map(RecommendationId::as_str))
-            .bind(event.value)
-            .bind(event.text.as_deref())
-            .bind(at.millis());
-    }
-    Ok(query.execute(connection).await?.rows_affected())
+fn columns(sequence: i64, NewEvent { event, at, content }: &NewEvent) -> [Value<'_>; 11] {
+    [
+        sequence.into(),
+        event.event_id.as_ref().map(EventId::as_str).into(),
+        content.as_ref().map(<[u8; 16]>::as_slice).into(),
+        event.kind.name().into(),
+        event.user_id.as_ref().map(UserId::as_str).into(),
+        event.session_id.as_ref().map(SessionId::as_str).into(),
+        event.item_id.as_ref().map(ItemId::as_str).into(),
+        event.recommendation_id.as_ref().map(RecommendationId::as_str).into(),
+        event.value.into(),
+        Value::FreeText(event.text.as_deref()),
+        at.millis().into(),
+    ]
 }
 
-async fn look_up(connection: &mut SqliteConnection, ids: &[&EventId], owners: &mut HashMap<EventId, (i64, Vec<u8>)>) -> Result<(), StoreError> {
-    for ids in ids.chunks(VALUES) {
-        let (text, size) = BY_EVENT_ID.values(ids.len());
-        let mut query = sqlx::query(text);
-        for id in ids.iter().chain(std::iter::repeat_n(&ids[0], size - ids.len())) {
-            query = query.bind(id.as_str());
-        }
-        for row in query.fetch_all(&mut *connection).await? {
-            let id = EventId::new(row.try_get::<&str, _>(0)?).map_err(StoreError::corrupt)?;
-            owners.insert(id, (row.try_get(1)?, row.try_get(2)?));
-        }
+async fn look_up(connection: &mut Connection, ids: &[&EventId], owners: &mut HashMap<EventId, (i64, Vec<u8>)>) -> Result<(), StoreError> {
+    for row in BY_EVENT_ID.fetch_all(connection, &[], ids.iter().map(|id| id.as_str().into()).collect()).await? {
+        let id = EventId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)?;
+        owners.insert(id, (row.get(1)?, row.get(2)?));
     }
     Ok(())
 }
@@ -147,22 +135,22 @@ macro_rules! select {
     };
 }
 
-fn logged(row: &SqliteRow) -> Result<LoggedEvent, StoreError> {
-    fn id<T>(row: &SqliteRow, column: usize, new: impl Fn(&str) -> Result<T, crate::domain::InvalidId>) -> Result<Option<T>, StoreError> {
-        row.try_get::<Option<&str>, _>(column)?.map(new).transpose().map_err(StoreError::corrupt)
+fn logged(row: &Row) -> Result<LoggedEvent, StoreError> {
+    fn id<T>(row: &Row, column: usize, new: impl Fn(&str) -> Result<T, crate::domain::InvalidId>) -> Result<Option<T>, StoreError> {
+        row.get::<Option<&str>>(column)?.map(new).transpose().map_err(StoreError::corrupt)
     }
     let event = Event {
         event_id: id(row, 1, |id| EventId::new(id))?,
-        kind: EventType::named(row.try_get(2)?).map_err(StoreError::corrupt)?,
+        kind: EventType::named(row.get(2)?).map_err(StoreError::corrupt)?,
         user_id: id(row, 3, |id| UserId::new(id))?,
         session_id: id(row, 4, |id| SessionId::new(id))?,
         item_id: id(row, 5, |id| ItemId::new(id))?,
         recommendation_id: id(row, 6, |id| RecommendationId::new(id))?,
-        value: row.try_get(7)?,
-        text: row.try_get(8)?,
-        timestamp: Some(Timestamp::from_millis(row.try_get(9)?).map_err(StoreError::corrupt)?),
+        value: row.get(7)?,
+        text: row.free_text(8)?,
+        timestamp: Some(Timestamp::from_millis(row.get(9)?).map_err(StoreError::corrupt)?),
     };
-    Ok(LoggedEvent { sequence: row.try_get(0)?, event })
+    Ok(LoggedEvent { sequence: row.get(0)?, event })
 }
 
 impl Store {
@@ -184,20 +172,20 @@ impl Store {
             Actor::User(user) => (select!("user_id = $1 ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
             Actor::Session(session) => (select!("session_id = $1 AND user_id IS NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
         };
-        let rows = sqlx::query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await
     }
 
     /// Events above `sequence`, oldest first.
     pub async fn events_after(&self, sequence: i64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         let text = select!("sequence > $1 ORDER BY sequence LIMIT $2");
-        let rows = sqlx::query(text).bind(sequence).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        let rows = query(text).bind(sequence).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await
     }
 
     /// How many events there are.
     pub async fn event_count(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(self.readers()).await?;
+        let count: i64 = query("SELECT count(*) FROM events").fetch_one(self.readers()).await?.get(0)?;
         Ok(count.unsigned_abs())
     }
 }

@@ -1,31 +1,28 @@
 //! The log of exposures: what answers showed. Written on the side, never waited for.
 
-use sqlx::{Row, SqliteConnection};
-
 use super::{
     Store, StoreError,
-    sql::{Insert, ROWS},
+    database::{Connection, Insert, Value, query},
 };
 use crate::domain::{Exposure, ItemId, RecommendationId, SessionId, Timestamp, UserId};
 
-static INSERT: Insert =
-    Insert::new("INSERT INTO exposures (recommendation_id, at, user_id, session_id, scenario, items)", 6, "ON CONFLICT (recommendation_id) DO NOTHING");
+static INSERT: Insert<6> =
+    Insert::new("INSERT INTO exposures (recommendation_id, at, user_id, session_id, scenario, items)", "ON CONFLICT (recommendation_id) DO NOTHING");
 
-pub(super) async fn append(connection: &mut SqliteConnection, exposures: &[Exposure]) -> Result<(), StoreError> {
-    for chunk in exposures.chunks(ROWS) {
-        let mut query = sqlx::query(INSERT.rows(chunk.len()));
-        for exposure in chunk {
-            query = query
-                .bind(exposure.recommendation_id.as_str())
-                .bind(exposure.at.millis())
-                .bind(exposure.user_id.as_ref().map(UserId::as_str))
-                .bind(exposure.session_id.as_ref().map(SessionId::as_str))
-                .bind(&exposure.scenario)
-                .bind(serde_json::to_string(&exposure.items).expect("ids and numbers are JSON"));
-        }
-        query.execute(&mut *connection).await?;
-    }
+pub(super) async fn append(connection: &mut Connection, exposures: &[Exposure]) -> Result<(), StoreError> {
+    INSERT.execute(connection, exposures.iter().map(columns).collect()).await?;
     Ok(())
+}
+
+fn columns(exposure: &Exposure) -> [Value<'_>; 6] {
+    [
+        exposure.recommendation_id.as_str().into(),
+        exposure.at.millis().into(),
+        exposure.user_id.as_ref().map(UserId::as_str).into(),
+        exposure.session_id.as_ref().map(SessionId::as_str).into(),
+        exposure.scenario.as_str().into(),
+        serde_json::to_string(&exposure.items).expect("ids and numbers are JSON").into(),
+    ]
 }
 
 impl Store {
@@ -42,16 +39,16 @@ impl Store {
     /// What one answer showed.
     pub async fn exposure(&self, id: &RecommendationId) -> Result<Option<Exposure>, StoreError> {
         let text = "SELECT at, user_id, session_id, scenario, items FROM exposures WHERE recommendation_id = $1";
-        let Some(row) = sqlx::query(text).bind(id.as_str()).fetch_optional(self.readers()).await? else { return Ok(None) };
+        let Some(row) = query(text).bind(id.as_str()).fetch_optional(self.readers()).await? else { return Ok(None) };
         // A feature that was added, or was not a number, reads as 0.
-        let items: Vec<(ItemId, Vec<Option<f32>>)> = serde_json::from_str(row.try_get(4)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
+        let items: Vec<(ItemId, Vec<Option<f32>>)> = serde_json::from_str(row.get(4)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
         let vector = |features: Vec<Option<f32>>| std::array::from_fn(|i| features.get(i).copied().flatten().unwrap_or(0.0));
         Ok(Some(Exposure {
             recommendation_id: id.clone(),
-            at: Timestamp::from_millis(row.try_get(0)?).map_err(StoreError::corrupt)?,
-            user_id: row.try_get::<Option<&str>, _>(1)?.map(UserId::new).transpose().map_err(StoreError::corrupt)?,
-            session_id: row.try_get::<Option<&str>, _>(2)?.map(SessionId::new).transpose().map_err(StoreError::corrupt)?,
-            scenario: row.try_get(3)?,
+            at: Timestamp::from_millis(row.get(0)?).map_err(StoreError::corrupt)?,
+            user_id: row.get::<Option<&str>>(1)?.map(UserId::new).transpose().map_err(StoreError::corrupt)?,
+            session_id: row.get::<Option<&str>>(2)?.map(SessionId::new).transpose().map_err(StoreError::corrupt)?,
+            scenario: row.get(3)?,
             items: items.into_iter().map(|(id, features)| (id, vector(features))).collect(),
         }))
     }

@@ -1,4 +1,4 @@
-//! Floor 2: the durable truth: items, events, exposures, and what is costly to derive from them. SQLite through sqlx.
+//! Floor 2: the durable truth: items, events, exposures, and what is costly to derive from them. SQLite or Postgres through sqlx (`database`).
 //!
 //! Writes go through one bounded queue to one task that makes many callers' writes durable with one fsync (`writer`);
 //! an answer comes after it. Reads have connections of their own and see the last commit.
@@ -6,7 +6,7 @@
 
 mod batch;
 mod catalogue;
-mod connect;
+mod database;
 mod derived;
 mod error;
 mod event_log;
@@ -15,19 +15,17 @@ mod hash;
 mod merge;
 mod metrics;
 mod settings;
-mod sql;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sqlx::{SqlitePool, sqlite::SqliteRow};
 use tokio::sync::{Semaphore, mpsc};
 
 use self::{
     batch::{Call, Ledger, Write},
-    connect::FolderLock,
+    database::{Connection, Database, FolderLock, Readers, Row, query},
     metrics::Metrics,
     writer::{Message, Writer},
 };
@@ -38,7 +36,7 @@ pub use self::{
     error::StoreError,
     event_log::EventOutcome,
     hash::ContentHash,
-    settings::StoreSettings,
+    settings::{DatabaseUrl, InvalidDatabaseUrl, StoreSettings},
 };
 
 /// How long a new process waits for an old one that is still draining.
@@ -57,29 +55,29 @@ struct Shared {
     places: Arc<Semaphore>,
     queue: u32,
     exposures: mpsc::Sender<Exposure>,
-    readers: SqlitePool,
+    readers: Readers,
     metrics: Arc<Metrics>,
 }
 
 impl Store {
-    /// Opens the database of a folder, made if needed, and brings it up to date.
+    /// Opens the database of the settings, or that of the folder, made if needed, and brings it up to date.
     ///
     /// Fails with [`StoreError::Newer`] on a database of a newer program, with [`StoreError::InUse`] while another process
-    /// has the folder, and when `registry` has a store's metrics already.
+    /// has the folder, with [`StoreError::Unavailable`] when Postgres cannot be reached, and when `registry` has a store's metrics already.
     pub async fn open(folder: &Path, settings: &StoreSettings, registry: &Registry) -> Result<Self, StoreError> {
         let metrics = Arc::new(Metrics::register(registry)?);
         let lock = FolderLock::acquire(folder, LOCK_PATIENCE).await?;
-        let mut connection = connect::writer(folder, settings).await?;
-        connect::migrate(&mut connection).await?;
-        let catalogue_id = connect::catalogue_id(&mut connection).await?;
+        let database = Database::new(folder, settings);
+        let mut connection = database.first_writer().await?;
+        let catalogue_id = catalogue_id(&mut connection).await?;
         let ledger = Ledger::load(&mut connection).await?;
-        let readers = connect::readers(folder, settings).await?;
+        let readers = database.readers(settings.readers.max(1)).await?;
 
         let queue = settings.queue.max(1);
         let (messages, received) = mpsc::unbounded_channel();
         let (exposures, shown) = mpsc::channel(settings.exposure_queue.max(1) as usize);
         let writer = Writer {
-            folder: folder.to_owned(),
+            database,
             settings: settings.clone(),
             connection: Some(connection),
             ledger: Some(ledger),
@@ -102,7 +100,7 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn healthy(&self) -> bool {
-        !self.shared.messages.is_closed() && sqlx::query("SELECT 1 FROM meta").fetch_optional(self.readers()).await.is_ok()
+        !self.shared.messages.is_closed() && query("SELECT 1 FROM meta").fetch_optional(self.readers()).await.is_ok()
     }
 
     /// Writes what is queued, closes the database and returns when that is done; afterwards all calls are [`StoreError::Closed`].
@@ -130,7 +128,7 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    fn readers(&self) -> &SqlitePool {
+    fn readers(&self) -> &Readers {
         &self.shared.readers
     }
 
@@ -141,6 +139,13 @@ impl Store {
     fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
+}
+
+/// The database's name for itself, made up at its first start.
+async fn catalogue_id(connection: &mut Connection) -> Result<String, StoreError> {
+    let fresh = uuid::Uuid::now_v7().to_string();
+    query("INSERT INTO meta (name, value) VALUES ('catalogue_id', $1) ON CONFLICT (name) DO NOTHING").bind(fresh).execute(connection).await?;
+    query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(connection).await?.get(0)
 }
 
 /// A limit as SQL takes it.
@@ -164,7 +169,7 @@ async fn in_turns<T, U>(values: Vec<T>, make: impl Fn(T) -> U) -> Vec<U> {
 }
 
 /// Rows as values, in turns.
-async fn decode_rows<T>(rows: &[SqliteRow], decode: impl Fn(&SqliteRow) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+async fn decode_rows<T>(rows: &[Row], decode: impl Fn(&Row) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
         if values.len() % TURN == TURN - 1 {

@@ -4,9 +4,8 @@
 //! commits had company, waits up to `commit_delay` for as many callers again (as PostgreSQL's `commit_delay` and
 //! `commit_siblings` do). A caller that was alone last time is never held up.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sqlx::SqliteConnection;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout_at},
@@ -15,7 +14,7 @@ use tokio::{
 use super::{
     StoreError, StoreSettings,
     batch::{self, Ledger, Write},
-    connect::{self, FolderLock},
+    database::{Connection, Database, FolderLock},
     metrics::Metrics,
 };
 use crate::domain::Exposure;
@@ -39,9 +38,10 @@ pub(super) enum Message {
 }
 
 pub(super) struct Writer {
-    pub(super) folder: PathBuf,
+    pub(super) database: Database,
     pub(super) settings: StoreSettings,
-    pub(super) connection: Option<SqliteConnection>,
+    /// `None` after a failed commit.
+    pub(super) connection: Option<Connection>,
     /// `None` after a failed commit.
     pub(super) ledger: Option<Ledger>,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
@@ -73,7 +73,7 @@ impl Writer {
             }
         }
         if let Some(connection) = self.connection.take() {
-            connect::checkpoint_and_close(connection).await;
+            connection.close().await;
         }
         drop(self.lock);
     }
@@ -170,6 +170,8 @@ impl Writer {
                 }
                 self.metrics.failures.inc();
                 self.metrics.exposures_dropped.inc_by(shown.len() as u64);
+                // The failure may have been the connection's, and it may hold a transaction that others wait for.
+                self.connection = None;
                 self.ledger = None;
             }
         }
@@ -179,13 +181,9 @@ impl Writer {
     }
 
     async fn try_commit(&mut self, writes: &mut [Write], shown: &[Exposure]) -> Result<(), StoreError> {
-        if self.ledger.is_none() {
-            // The failure may have been the connection's: a new one costs a millisecond.
-            self.connection = None;
-        }
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect::writer(&self.folder, &self.settings).await?),
+            none => none.insert(self.database.writer().await?),
         };
         let ledger = match &mut self.ledger {
             Some(ledger) => ledger,

@@ -48,7 +48,7 @@ async fn run() -> Outcome {
 }
 
 fn settings() -> StoreSettings {
-    StoreSettings { queue: 16_384, exposure_queue: 1_024, commit_delay_ms: 2.0, readers: 2, cache_mb: 32 }
+    StoreSettings { url: None, queue: 16_384, exposure_queue: 1_024, commit_delay_ms: 2.0, readers: 2, cache_mb: 32 }
 }
 
 async fn open(folder: &Path) -> Outcome<(Store, Registry)> {

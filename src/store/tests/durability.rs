@@ -1,23 +1,26 @@
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
-
 use super::*;
+use crate::store::database::Database;
+use futures::FutureExt;
 
-async fn other_connection(folder: &Path) -> sqlx::SqliteConnection {
-    SqliteConnectOptions::new().filename(folder.join("inkling.db")).connect().await.unwrap()
+on_both! {
+    concurrent_callers_share_commits_and_every_acknowledged_event_is_there_once,
+    a_lone_writer_is_not_delayed,
+    a_full_queue_refuses_at_once_and_recovers,
+    a_caller_that_gives_up_after_queueing_does_not_take_its_write_back,
+    what_is_queued_when_the_last_handle_goes_is_written_and_found_again,
+    closing_drains_the_queue_and_ends_all_calls,
+    a_database_of_a_newer_program_is_refused_and_left_alone,
+    a_failed_commit_is_an_error_for_its_callers_only_and_numbers_go_on,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_callers_share_commits_and_every_acknowledged_event_is_there_once() {
-    let folder = tempfile::tempdir().unwrap();
+async fn concurrent_callers_share_commits_and_every_acknowledged_event_is_there_once(kind: Kind) {
     // Patient, because a busy machine may let callers wait for the processor longer than the default delay.
-    let patient = StoreSettings { commit_delay_ms: 50.0, ..settings() };
-    let store = Store::open(folder.path(), &patient, &Registry::new()).await.unwrap();
+    let store = Temporary::with(StoreSettings { commit_delay_ms: 50.0, ..fresh(kind).await }).await;
 
     let callers = (0..64).map(|caller| {
-        let store = store.clone();
+        let store = store.store.clone();
         tokio::spawn(async move {
             for i in 0..20 {
                 let outcome = store.append_events(vec![event(json!({"event_id": format!("{caller}-{i}")}))], at(1)).await.unwrap();
@@ -32,17 +35,13 @@ async fn concurrent_callers_share_commits_and_every_acknowledged_event_is_there_
     let commits = store.metrics().commits.get();
     assert!(commits * 16 <= 64 * 20, "{commits} commits");
     assert_eq!(store.metrics().queue_entries.get(), 0);
-    store.close().await;
-    let store = open(folder.path()).await.unwrap();
+    let store = store.reopened().await;
     let ids: std::collections::HashSet<_> = store.events_after(0, 10_000).await.unwrap().into_iter().map(|logged| logged.event.event_id.unwrap()).collect();
     assert_eq!((ids.len(), store.event_count().await.unwrap()), (64 * 20, 64 * 20));
 }
 
-#[tokio::test]
-async fn a_lone_writer_is_not_delayed() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = StoreSettings { commit_delay_ms: 1_000.0, ..settings() };
-    let store = Store::open(folder.path(), &settings, &Registry::new()).await.unwrap();
+async fn a_lone_writer_is_not_delayed(kind: Kind) {
+    let store = Temporary::with(StoreSettings { commit_delay_ms: 1_000.0, ..fresh(kind).await }).await;
 
     let started = Instant::now();
     for _ in 0..10 {
@@ -53,10 +52,8 @@ async fn a_lone_writer_is_not_delayed() {
     assert_eq!(store.metrics().commits.get(), 10);
 }
 
-#[tokio::test]
-async fn a_full_queue_refuses_at_once_and_recovers() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &StoreSettings { queue: 3, ..settings() }, &Registry::new()).await.unwrap();
+async fn a_full_queue_refuses_at_once_and_recovers(kind: Kind) {
+    let store = Temporary::with(StoreSettings { queue: 3, ..fresh(kind).await }).await;
     let events = |n: usize| store.append_events(vec![event(json!({})); n], at(1));
 
     // One task polls all of them before the writer gets its turn.
@@ -69,33 +66,30 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     assert_eq!(store.event_count().await.unwrap(), 53);
 }
 
-#[tokio::test]
-async fn a_caller_that_gives_up_after_queueing_does_not_take_its_write_back() {
-    let store = temporary().await;
+async fn a_caller_that_gives_up_after_queueing_does_not_take_its_write_back(kind: Kind) {
+    let store = temporary(kind).await;
 
     assert!(store.append_events(vec![event(json!({"event_id": "e"}))], at(1)).now_or_never().is_none());
 
     assert_eq!(store.append_events(vec![event(json!({"event_id": "e"}))], at(2)).await.unwrap(), [EventOutcome::Duplicate]);
 }
 
-#[tokio::test]
-async fn what_is_queued_when_the_last_handle_goes_is_written_and_found_again() {
-    let Temporary { store, folder } = temporary().await;
+async fn what_is_queued_when_the_last_handle_goes_is_written_and_found_again(kind: Kind) {
+    let Temporary { store, folder, settings } = temporary(kind).await;
     let catalogue = store.catalogue_id().to_owned();
     store.put_items(vec![item("a", json!({}))]).await.unwrap();
     assert!(store.append_events(vec![event(json!({}))], at(1)).now_or_never().is_none());
     drop(store);
 
-    let store = open(folder.path()).await.unwrap();
+    let store = open_with(folder.path(), &settings).await.unwrap();
 
     assert_eq!(store.catalogue_id(), catalogue);
     assert_eq!(store.event_count().await.unwrap(), 1);
     assert!(store.item(&id("a")).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn closing_drains_the_queue_and_leaves_one_whole_file() {
-    let Temporary { store, folder } = temporary().await;
+async fn closing_drains_the_queue_and_ends_all_calls(kind: Kind) {
+    let store = temporary(kind).await;
     assert!(store.append_events(vec![event(json!({}))], at(1)).now_or_never().is_none());
 
     store.close().await;
@@ -103,6 +97,16 @@ async fn closing_drains_the_queue_and_leaves_one_whole_file() {
     assert!(!store.healthy().await);
     assert!(matches!(store.append_events(vec![event(json!({}))], at(1)).await, Err(StoreError::Closed)));
     assert!(matches!(store.event_count().await, Err(StoreError::Closed)));
+    assert_eq!(store.reopened().await.event_count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn closing_leaves_one_whole_file() {
+    let Temporary { store, folder, .. } = temporary(Kind::Sqlite).await;
+    store.append_events(vec![event(json!({}))], at(1)).await.unwrap();
+
+    store.close().await;
+
     let log = folder.path().join("inkling.db-wal");
     assert!(!log.exists() || log.metadata().unwrap().len() == 0);
     let copy = tempfile::tempdir().unwrap();
@@ -113,26 +117,20 @@ async fn closing_drains_the_queue_and_leaves_one_whole_file() {
 #[tokio::test]
 async fn the_writing_connection_syncs_its_log_at_every_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let mut connection = connect::writer(folder.path(), &settings()).await.unwrap();
+    let mut connection = Database::new(folder.path(), &settings()).writer().await.unwrap();
 
-    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
-    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
+    let synchronous: i64 = query("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap().get(0).unwrap();
+    let journal: String = query("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap().get(0).unwrap();
 
     assert_eq!((synchronous, journal.as_str()), (2, "wal"));
 }
 
-#[tokio::test]
-async fn a_database_of_a_newer_program_is_refused_and_left_alone() {
-    let Temporary { store, folder } = temporary().await;
+async fn a_database_of_a_newer_program_is_refused_and_left_alone(kind: Kind) {
+    let store = temporary(kind).await;
     store.close().await;
-    let mut other = other_connection(folder.path()).await;
-    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', 1, x'00', 0)")
-        .execute(&mut other)
-        .await
-        .unwrap();
-    other.close().await.unwrap();
+    store.meddle("INSERT INTO _sqlx_migrations SELECT 999, 'later', installed_on, success, checksum, 0 FROM _sqlx_migrations LIMIT 1").await;
 
-    let Err(error) = open(folder.path()).await else { panic!("opened a newer database") };
+    let Err(error) = open_with(store.folder.path(), &store.settings).await else { panic!("opened a newer database") };
 
     assert!(matches!(error, StoreError::Newer { found: 999, .. }), "{error}");
     assert!(error.to_string().contains("newer"));
@@ -144,17 +142,15 @@ async fn a_file_that_is_no_database_is_an_error_and_so_is_a_folder_in_use() {
     std::fs::write(folder.path().join("inkling.db"), "this is not a database file, it only has its name and some length").unwrap();
     assert!(matches!(open(folder.path()).await, Err(StoreError::Corrupt(_))));
 
-    let store = temporary().await;
+    let store = temporary(Kind::Sqlite).await;
     assert!(matches!(FolderLock::acquire(store.folder.path(), Duration::ZERO).await, Err(StoreError::InUse)));
 }
 
-#[tokio::test]
-async fn a_failed_commit_is_an_error_for_its_callers_only_and_numbers_go_on() {
-    let store = temporary().await;
+async fn a_failed_commit_is_an_error_for_its_callers_only_and_numbers_go_on(kind: Kind) {
+    let store = temporary(kind).await;
     store.put_items(vec![item("a", json!({}))]).await.unwrap();
     store.append_events(vec![event(json!({"event_id": "before"}))], at(1)).await.unwrap();
-    let mut other = other_connection(store.folder.path()).await;
-    sqlx::query("ALTER TABLE events RENAME TO hidden").execute(&mut other).await.unwrap();
+    store.meddle("ALTER TABLE events RENAME TO hidden").await;
 
     // One commit: the item must not be there when the event is not.
     let (event_result, item_result) = futures::join!(
@@ -165,7 +161,7 @@ async fn a_failed_commit_is_an_error_for_its_callers_only_and_numbers_go_on() {
     assert!(matches!(item_result, Err(StoreError::Unavailable(_))));
     assert_eq!(store.metrics().failures.get(), 1);
 
-    sqlx::query("ALTER TABLE hidden RENAME TO events").execute(&mut other).await.unwrap();
+    store.meddle("ALTER TABLE hidden RENAME TO events").await;
     let outcomes = store.append_events(vec![event(json!({"event_id": "before"})), event(json!({"event_id": "failed"}))], at(1)).await.unwrap();
     let items = store.put_items(vec![item("c", json!({"attributes": {"x": "text"}}))]).await.unwrap();
 

@@ -1,13 +1,21 @@
 use super::*;
 use crate::domain::{Actor, Exposure, RecommendationId, SessionId, UserId};
 
+on_both! {
+    a_retried_event_counts_once_and_a_reused_id_is_refused,
+    one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_ones,
+    outcomes_name_the_sequences_that_the_log_has,
+    histories_are_newest_first_by_time_and_belong_to_one_actor,
+    every_field_of_an_event_comes_back_as_it_was,
+    exposures_are_logged_soon_and_dropped_when_too_many_wait,
+}
+
 fn user(id: &str) -> Actor {
     Actor::User(UserId::new(id).unwrap())
 }
 
-#[tokio::test]
-async fn a_retried_event_counts_once_and_a_reused_id_is_refused() {
-    let store = temporary().await;
+async fn a_retried_event_counts_once_and_a_reused_id_is_refused(kind: Kind) {
+    let store = temporary(kind).await;
     let first = event(json!({"event_id": "e1", "text": "rain jacket"}));
 
     assert_eq!(store.append_events(vec![first.clone()], at(1)).await.unwrap(), [EventOutcome::Accepted(1)]);
@@ -26,9 +34,8 @@ async fn a_retried_event_counts_once_and_a_reused_id_is_refused() {
     assert_eq!(store.event_count().await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_ones() {
-    let store = temporary().await;
+async fn one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_ones(kind: Kind) {
+    let store = temporary(kind).await;
     store.append_events(vec![event(json!({"event_id": "old"}))], at(1)).await.unwrap();
     let events = vec![
         event(json!({"event_id": "new"})),
@@ -48,9 +55,8 @@ async fn one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_one
     assert_eq!(store.event_count().await.unwrap(), 4);
 }
 
-#[tokio::test]
-async fn outcomes_name_the_sequences_that_the_log_has() {
-    let store = temporary().await;
+async fn outcomes_name_the_sequences_that_the_log_has(kind: Kind) {
+    let store = temporary(kind).await;
     store.append_events((0..200).map(|i| event(json!({"event_id": format!("{}", i * 2)}))).collect(), at(1)).await.unwrap();
 
     let outcomes = store.append_events((0..400).map(|i| event(json!({"event_id": format!("{i}")}))).collect(), at(2)).await.unwrap();
@@ -70,9 +76,8 @@ async fn outcomes_name_the_sequences_that_the_log_has() {
     assert_eq!(log.len(), 400);
 }
 
-#[tokio::test]
-async fn histories_are_newest_first_by_time_and_belong_to_one_actor() {
-    let store = temporary().await;
+async fn histories_are_newest_first_by_time_and_belong_to_one_actor(kind: Kind) {
+    let store = temporary(kind).await;
     let events = vec![
         event(json!({"timestamp": 5, "item_id": "b"})),
         event(json!({"timestamp": 9, "item_id": "c", "session_id": "s"})),
@@ -89,9 +94,8 @@ async fn histories_are_newest_first_by_time_and_belong_to_one_actor() {
     assert!(store.recent_events(&user("nobody"), 10).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn every_field_of_an_event_comes_back_as_it_was() {
-    let store = temporary().await;
+async fn every_field_of_an_event_comes_back_as_it_was(kind: Kind) {
+    let store = temporary(kind).await;
     let all = event(json!({"event_id": "e/1 ü", "type": "review", "user_id": "用户", "session_id": "s", "item_id": "商品", "recommendation_id": "r",
         "value": 4.5, "text": "line\nbreak \u{0} 很好 🏔", "timestamp": "2026-11-23T12:00:00.123Z"}));
 
@@ -100,9 +104,8 @@ async fn every_field_of_an_event_comes_back_as_it_was() {
     assert_eq!(store.events_after(0, 1).await.unwrap()[0].event, all);
 }
 
-#[tokio::test]
-async fn exposures_are_logged_soon_and_dropped_when_too_many_wait() {
-    let store = temporary().await;
+async fn exposures_are_logged_soon_and_dropped_when_too_many_wait(kind: Kind) {
+    let store = temporary(kind).await;
     let exposure = |n: usize| Exposure {
         recommendation_id: RecommendationId::new(format!("r{n}")).unwrap(),
         at: at(5),

@@ -1,6 +1,15 @@
 use super::*;
 use crate::domain::{Embedding, ItemKey, Revision, StoredItem};
 
+on_both! {
+    an_item_is_created_updated_and_left_alone_when_nothing_changed,
+    keys_stay_and_revisions_grow_over_delete_and_create_and_restart,
+    an_attribute_keeps_its_first_type,
+    patches_merge_and_concurrent_ones_lose_nothing,
+    many_items_are_found_by_key_and_by_page,
+    embeddings_and_index_state_are_kept_by_version_and_collection,
+}
+
 fn stored(outcome: &ItemOutcome) -> &StoredItem {
     match outcome {
         ItemOutcome::Created(stored) | ItemOutcome::Updated(stored) | ItemOutcome::Unchanged(stored) => stored,
@@ -8,9 +17,8 @@ fn stored(outcome: &ItemOutcome) -> &StoredItem {
     }
 }
 
-#[tokio::test]
-async fn an_item_is_created_updated_and_left_alone_when_nothing_changed() {
-    let store = temporary().await;
+async fn an_item_is_created_updated_and_left_alone_when_nothing_changed(kind: Kind) {
+    let store = temporary(kind).await;
 
     let outcomes = store
         .put_items(vec![item("a", json!({"price": 1})), item("b", json!({})), item("a", json!({"price": 2})), item("a", json!({"price": 2}))])
@@ -25,9 +33,8 @@ async fn an_item_is_created_updated_and_left_alone_when_nothing_changed() {
     assert_eq!(store.latest_revision().await.unwrap(), Revision(3));
 }
 
-#[tokio::test]
-async fn keys_stay_and_revisions_grow_over_delete_and_create_and_restart() {
-    let store = temporary().await;
+async fn keys_stay_and_revisions_grow_over_delete_and_create_and_restart(kind: Kind) {
+    let store = temporary(kind).await;
     store.put_items(vec![item("a", json!({})), item("b", json!({}))]).await.unwrap();
 
     let tombstone = store.delete_item(&id("a")).await.unwrap().unwrap();
@@ -49,9 +56,8 @@ async fn keys_stay_and_revisions_grow_over_delete_and_create_and_restart() {
     assert_eq!(store.pending_items(Revision(3)).await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn an_attribute_keeps_its_first_type() {
-    let store = temporary().await;
+async fn an_attribute_keeps_its_first_type(kind: Kind) {
+    let store = temporary(kind).await;
     let colour = |id: &str, value: Json| item(id, json!({"attributes": {"colour": value}}));
 
     let outcomes = store.put_items(vec![colour("a", "red".into()), colour("b", 3.into()), colour("c", json!(["red", "blue"]))]).await.unwrap();
@@ -66,9 +72,8 @@ async fn an_attribute_keeps_its_first_type() {
     assert_eq!(store.patch_item(&id("d"), json!({})).await.unwrap(), PatchOutcome::Missing);
 }
 
-#[tokio::test]
-async fn patches_merge_and_concurrent_ones_lose_nothing() {
-    let store = temporary().await;
+async fn patches_merge_and_concurrent_ones_lose_nothing(kind: Kind) {
+    let store = temporary(kind).await;
     store.put_items(vec![item("a", json!({"price": 1, "tags": ["old"]}))]).await.unwrap();
 
     let patches = (0..50).map(|i| {
@@ -90,9 +95,8 @@ async fn patches_merge_and_concurrent_ones_lose_nothing() {
     assert_eq!(store.item(&id("a")).await.unwrap(), Some(now));
 }
 
-#[tokio::test]
-async fn many_items_are_found_by_key_and_by_page() {
-    let store = temporary().await;
+async fn many_items_are_found_by_key_and_by_page(kind: Kind) {
+    let store = temporary(kind).await;
     let ids: Vec<String> = (0..2_500).map(|i| format!("item {i:04} 商品")).collect();
     store.put_items(ids.iter().rev().map(|id| item(id, json!({"vectors": {"image": [0.1, -3e-8]}}))).collect()).await.unwrap();
 
@@ -110,9 +114,8 @@ async fn many_items_are_found_by_key_and_by_page() {
     assert!(store.items_by_key(&[]).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn embeddings_and_index_state_are_kept_by_version_and_collection() {
-    let store = temporary().await;
+async fn embeddings_and_index_state_are_kept_by_version_and_collection(kind: Kind) {
+    let store = temporary(kind).await;
     let vector = |x: f32| Embedding::new(vec![x, 1.0, -2.0]).unwrap();
     let hashes: Vec<_> = (0..1_500).map(|i| ContentHash::of(&format!("text {i}"))).collect();
 

@@ -83,8 +83,8 @@ impl Model {
     }
 }
 
-async fn play(steps: Vec<Step>) {
-    let mut store = temporary().await;
+async fn play(kind: Kind, steps: Vec<Step>) {
+    let mut store = temporary(kind).await;
     let mut model = Model::default();
     let name = |id: u8| format!("item {id}");
     for step in steps {
@@ -140,11 +140,21 @@ async fn play(steps: Vec<Step>) {
     assert_eq!(events.collect::<Vec<_>>(), model.events);
 }
 
+fn played(kind: Kind, steps: Vec<Step>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(play(kind, steps));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_does_what_a_map_and_a_list_would_do(steps in prop::collection::vec(step(), 1..25)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(play(steps));
+    fn the_store_does_what_a_map_and_a_list_would_do_on_sqlite(steps in prop::collection::vec(step(), 1..25)) {
+        played(Kind::Sqlite, steps);
+    }
+
+    #[test]
+    #[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+    fn the_store_does_what_a_map_and_a_list_would_do_on_postgres(steps in prop::collection::vec(step(), 1..25)) {
+        played(Kind::Postgres, steps);
     }
 }

@@ -1,0 +1,95 @@
+//! SQLite in the data folder: the folder's lock, how its file is opened, how it is left.
+
+use std::{
+    fs::{File as LockFile, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{StoreError, StoreSettings};
+
+/// The right to write to a folder, held as long as this lives; the system takes it back from a killed process.
+///
+/// SQLite's writer counts keys, revisions and sequences in memory: a second writer would give the same numbers twice. And whatever the
+/// database, the index and the artefacts of a folder are one process's.
+pub(in crate::store) struct FolderLock(#[expect(dead_code, reason = "closing the file gives the lock back")] LockFile);
+
+impl FolderLock {
+    /// Waits at most `patience` for an old process that is still draining.
+    pub(in crate::store) async fn acquire(folder: &Path, patience: Duration) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(StoreError::unavailable)?;
+        let file = LockFile::options().create(true).truncate(false).write(true).open(folder.join("store.lock")).map_err(StoreError::unavailable)?;
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse),
+                Err(TryLockError::Error(error)) => return Err(StoreError::unavailable(error)),
+            }
+        }
+    }
+}
+
+/// A database file, there or not yet.
+pub(in crate::store) struct File {
+    path: PathBuf,
+    cache_mb: u32,
+}
+
+impl File {
+    pub(super) fn new(folder: &Path, settings: &StoreSettings) -> Self {
+        Self { path: folder.join("inkling.db"), cache_mb: settings.cache_mb }
+    }
+
+    fn options(&self, cache_kib: u64) -> SqliteConnectOptions {
+        // Statements of 64 rows would fill the log; failures are logged where they are handled.
+        SqliteConnectOptions::new()
+            .filename(&self.path)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("cache_size", format!("-{cache_kib}"))
+            .pragma("temp_store", "MEMORY")
+            .statement_cache_capacity(512)
+            .disable_statement_logging()
+    }
+
+    /// The one connection that writes. `synchronous=FULL` is what makes a commit survive power loss: the log is synced at each.
+    pub(super) async fn writer(&self) -> Result<SqliteConnection, StoreError> {
+        let options = self
+            .options(u64::from(self.cache_mb) * 1024)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", "67108864") // a log that a long read made big shrinks again
+            .thread_name(|id| format!("store-writer-{id}"));
+        Ok(options.connect().await?)
+    }
+
+    /// Connections that read; in WAL mode they see the last commit and never wait for the writer.
+    pub(super) async fn readers(&self, most: u32) -> Result<SqlitePool, StoreError> {
+        let options = self.options(u64::from(self.cache_mb) * 1024 / u64::from(most)).read_only(true).thread_name(|id| format!("store-reader-{id}"));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(Duration::from_secs(5))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false) // a local file does not hang up
+            .connect_with(options);
+        Ok(pool.await?)
+    }
+}
+
+/// Moves the log into the database file, so that a copy of that one file is whole. Best effort: a reader may be in the way.
+pub(super) async fn checkpoint_and_close(mut connection: SqliteConnection) {
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await {
+        tracing::warn!(%error, "the log could not be moved into the database file; the next start does it");
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the database did not close cleanly");
+    }
+}

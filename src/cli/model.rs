@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::{
     config::Settings,
-    encoder::{Choices, Manifest, Pooling, add, remove},
+    encoder::{Choices, Manifest, Pooling, Precision, add, remove},
 };
 
 use super::progress::{fetched_gpu, prepared_model, show};
@@ -16,8 +16,13 @@ use super::progress::{fetched_gpu, prepared_model, show};
 pub(super) enum ModelCommand {
     /// Name the models that can be used
     List,
-    /// Fetch, verify and export the model of the settings (or --model) ahead of time
+    /// Fetch, verify and export a model ahead of time
     Fetch {
+        /// Which; without it the model of the settings (or --model)
+        name: Option<String>,
+        /// Export it for fp32, int8 or fp16; without it as encoder.precision says, else as its manifest does
+        #[arg(long)]
+        precision: Option<Precision>,
         /// Fetch ONNX Runtime for CUDA and the CUDA libraries it needs as well (1.1 GB)
         #[arg(long)]
         gpu: bool,
@@ -74,10 +79,13 @@ pub(super) fn run(command: &ModelCommand, settings: &Settings) -> anyhow::Result
                 println!("{:28} {languages}{origin}{used}", manifest.name);
             }
         }
-        ModelCommand::Fetch { gpu } => {
-            let model = prepared_model(settings)?;
+        ModelCommand::Fetch { name, precision, gpu } => {
+            let mut settings = settings.clone();
+            settings.encoder.model = name.clone().unwrap_or(settings.encoder.model);
+            settings.encoder.precision = precision.or(settings.encoder.precision);
+            let model = prepared_model(&settings)?;
             if *gpu {
-                let folder = fetched_gpu(settings)?;
+                let folder = fetched_gpu(&settings)?;
                 println!("what a GPU takes is in {}; set encoder.provider = \"cuda\" or \"auto\"", folder.display());
             }
             println!("{} is ready in {}", model.version, models.display());
@@ -97,10 +105,7 @@ pub(super) fn run(command: &ModelCommand, settings: &Settings) -> anyhow::Result
             print!("{}", described(&model.manifest)?);
             let Manifest { name, max_tokens, .. } = &model.manifest;
             if *max_tokens < settings.encoder.max_tokens {
-                println!(
-                    "it reads {max_tokens} tokens at most: set encoder.max_tokens (INKLING_ENCODER__MAX_TOKENS), now {}, to that",
-                    settings.encoder.max_tokens
-                );
+                println!("it reads {max_tokens} tokens of a text at most; encoder.max_tokens, now {}, does not change that", settings.encoder.max_tokens);
             }
             println!("use it with --model {name} (setting encoder.model); `inkling reindex --model {name}` builds the index for it");
         }

@@ -20,8 +20,8 @@ pub struct BareModel {
 impl BareModel {
     /// Loads one session as `settings` give it to the encoder, threads and provider; blocks for about half a second.
     pub fn load(model: &PreparedModel, settings: &EncoderSettings) -> Result<Self, PrepareError> {
-        settings.check(model.manifest.max_tokens)?;
-        let sessions = Sessions::start(model, &EncoderSettings { sessions: 1, ..settings.clone() })?;
+        let settings = EncoderSettings { sessions: 1, ..settings.for_model(model.manifest.max_tokens)? };
+        let sessions = Sessions::start(model, &settings)?;
         let pass = sessions.passes.into_iter().next().ok_or_else(|| PrepareError::Start("no session was started".to_owned()))?;
         let tokens = Tokens::load(&model.tokenizer, settings.max_tokens)?;
         let query = tokens.frame(&model.manifest.query_prefix)?;

@@ -109,6 +109,15 @@ pub enum Precision {
     Int8,
 }
 
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = [Self::Fp32, Self::Int8, Self::Fp16];
+        known.into_iter().find(|precision| precision.name() == name).ok_or_else(|| format!("precision {name:?} is not known: fp32, int8 and fp16 are"))
+    }
+}
+
 impl WeightsFile {
     /// What is fetched: the weights first.
     pub(super) fn files(self) -> &'static [&'static str] {

@@ -26,6 +26,7 @@ pub struct EncoderMetrics {
     pub(super) failing: IntGauge,
     pub(super) info: IntGaugeVec,
     pub(super) provider: IntGaugeVec,
+    pub(super) slow_products: IntGauge,
 }
 
 impl EncoderMetrics {
@@ -58,6 +59,10 @@ impl EncoderMetrics {
         }
         Ok(Self {
             provider,
+            slow_products: gauge(
+                "inkling_encoder_slow_products",
+                "models whose int8 runs at half its speed because the processor has no VNNI; fp32 may be as fast there; 0 is well",
+            )?,
             batch_texts: histogram("inkling_encoder_batch_texts", "texts in one forward pass", vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])?,
             tokens: counter("inkling_encoder_tokens_total", "tokens that went through the model, padding excluded")?,
             padding: counter("inkling_encoder_padding_tokens_total", "padding that went through the model with them")?,

@@ -67,7 +67,7 @@ pub use clean::{MAX_CLEAN_CHARS, clean};
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
 pub use metrics::EncoderMetrics;
 pub use peak::matrix_peak;
-pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare, prepare_as};
+pub use prepare::{PrepareError, PreparedModel, Progress, Step, prepare, prepare_as, prepared};
 pub use provider::{Provider, ProviderSetting, fetch_gpu};
 pub use settings::EncoderSettings;
 
@@ -138,6 +138,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.metrics.provider.with_label_values(&[self.provider.name()]).dec();
+        self.shared.metrics.slow_products.sub(i64::from(self.slow_products));
         let info = &self.shared.metrics.info;
         let running = info.with_label_values(&[&self.version]);
         running.dec();
@@ -153,13 +154,24 @@ impl Encoder {
     ///
     /// Several encoders may run side by side, as long as one model takes over from another: each has its own queue, sessions and cache.
     pub fn start(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics) -> Result<Self, PrepareError> {
-        settings.check(model.manifest.max_tokens)?;
-        let sessions = Sessions::start(model, settings)?;
+        let wanted = settings.max_tokens;
+        let settings = settings.for_model(model.manifest.max_tokens)?;
+        let sessions = Sessions::start(model, &settings)?;
         let (count, provider) = (sessions.passes.len(), sessions.provider.name());
-        let encoder = Self::with_sessions(model, settings, metrics, sessions)?;
+        let encoder = Self::with_sessions(model, &settings, metrics, sessions)?;
         let version = encoder.version();
         tracing::info!(model.version = version, provider, "encoder {version} started: {count} sessions on {provider}");
+        if settings.max_tokens < wanted {
+            let (model, most) = (&model.manifest.name, settings.max_tokens);
+            tracing::warn!(model, most, "encoder.max_tokens = {wanted} is more than {model} reads: it reads {most} tokens");
+        }
         Ok(encoder)
+    }
+
+    /// The [`version`](Self::version) that an encoder of `model` with these settings has, without starting one.
+    pub fn version_of(model: &PreparedModel, settings: &EncoderSettings) -> String {
+        // How much is read of a text changes its embedding, so it is part of the version.
+        format!("{}-t{}", model.version, settings.max_tokens.min(model.manifest.max_tokens))
     }
 
     fn with_sessions(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics, sessions: Sessions) -> Result<Self, PrepareError> {
@@ -175,10 +187,10 @@ impl Encoder {
             batch_tokens,
             failing: AtomicUsize::new(0),
         });
-        // How much is read of a text changes its embedding, so it is part of the version.
-        let version = format!("{}-t{}", model.version, settings.max_tokens);
+        let version = Self::version_of(model, settings);
         metrics.info.with_label_values(&[&version]).inc();
         metrics.provider.with_label_values(&[provider.name()]).inc();
+        metrics.slow_products.add(i64::from(slow_products));
         let bulk_bytes = BULK_BYTES.max(batch_tokens * BULK_BYTES_A_TOKEN);
         // Made first: an early return below drops it, which ends the threads started so far.
         let running = Running {

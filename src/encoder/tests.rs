@@ -401,6 +401,32 @@ async fn two_encoders_live_side_by_side_on_one_registry_while_one_takes_over() {
 }
 
 #[test]
+fn slow_products_show_in_the_gauge_for_as_long_as_their_encoder_runs() {
+    let metrics = metrics();
+    let encoder = |slow_products| {
+        let sessions = Sessions { passes: Vec::new(), provider: Provider::Cpu, batch_tokens: 256, slow_products };
+        Encoder::with_sessions(&MODEL, &settings(), &metrics, sessions).unwrap()
+    };
+    let (slow, fast) = (encoder(true), encoder(false));
+
+    assert!(slow.has_slow_products() && !fast.has_slow_products());
+    assert_eq!(metrics.slow_products.get(), 1);
+    drop(slow);
+    assert_eq!(metrics.slow_products.get(), 0);
+}
+
+#[test]
+fn beside_another_model_half_of_the_passes_run() {
+    let settings = |sessions, threads| EncoderSettings { sessions, threads, ..settings() };
+    let halved = |sessions, threads| {
+        let halved = settings(sessions, threads).beside_another(Precision::Fp32);
+        (halved.sessions, halved.threads)
+    };
+
+    assert_eq!([halved(8, 2), halved(3, 1), halved(1, 4), halved(1, 1)], [(4, 2), (1, 1), (1, 2), (1, 1)]);
+}
+
+#[test]
 fn sessions_and_threads_follow_the_cores_and_the_precision() {
     let auto = EncoderSettings { sessions: 0, threads: 0, ..settings() };
     let layout = |settings: &EncoderSettings, cores| {

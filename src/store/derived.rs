@@ -26,6 +26,11 @@ pub(super) async fn write_embeddings(connection: &mut Connection, new: &NewEmbed
 }
 
 pub(super) async fn write_flushed(connection: &mut Connection, collection: &str, revision: Revision) -> Result<(), StoreError> {
+    if revision == Revision::default() {
+        // An unknown collection is written up to 0 as well; names of collections that are gone must not pile up.
+        query("DELETE FROM index_state WHERE collection = $1").bind(collection).execute(connection).await?;
+        return Ok(());
+    }
     let text = "INSERT INTO index_state (collection, flushed_revision) VALUES ($1, $2) \
                 ON CONFLICT (collection) DO UPDATE SET flushed_revision = excluded.flushed_revision";
     query(text).bind(collection).bind(revision.0).execute(connection).await?;
@@ -40,7 +45,8 @@ impl Store {
         Ok(Revision(row.map_or(Ok(0), |row| row.get(0))?))
     }
 
-    /// Says that a collection is safely written up to `revision`; an older one than before is taken too (a reindex starts at 0).
+    /// Says that a collection is safely written up to `revision`; an older one than before is taken too, and 0 forgets
+    /// the collection (a reindex starts there).
     pub async fn set_flushed_revision(&self, collection: &str, revision: Revision) -> Result<(), StoreError> {
         self.write(1, (collection.to_owned(), revision), Write::Flushed).await
     }

@@ -123,6 +123,8 @@ async fn embeddings_and_index_state_are_kept_by_version_and_collection(kind: Kin
     store.put_embeddings("m1", vec![(hashes[0], vector(77.0))]).await.unwrap();
     store.set_flushed_revision("c1", Revision(7)).await.unwrap();
     store.set_flushed_revision("c1", Revision(5)).await.unwrap();
+    store.set_flushed_revision("gone", Revision(3)).await.unwrap();
+    store.set_flushed_revision("gone", Revision(0)).await.unwrap();
 
     let store = store.reopened().await;
     let found = store.embeddings("m1", &hashes).await.unwrap();
@@ -132,4 +134,5 @@ async fn embeddings_and_index_state_are_kept_by_version_and_collection(kind: Kin
     assert!(store.embeddings("m2", &hashes).await.unwrap().is_empty());
     assert_eq!(store.flushed_revision("c1").await.unwrap(), Revision(5));
     assert_eq!(store.flushed_revision("c2").await.unwrap(), Revision(0));
+    assert_eq!(store.flushed_revision("gone").await.unwrap(), Revision(0));
 }

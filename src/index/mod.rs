@@ -194,6 +194,28 @@ impl Collections {
         Ok(Arc::new(index))
     }
 
+    /// Deletes the collection in `folder`. [`IndexError::Locked`] while somebody still has it open: a search that nobody waits for, an optimisation.
+    #[cfg(feature = "edge")]
+    pub async fn discard(&self, folder: &Path) -> Result<(), IndexError> {
+        edge::wait_for_lock(folder, std::time::Duration::from_millis(self.settings.lock_wait_ms)).await?;
+        let folder = folder.to_owned();
+        let removed = self.compute.run(move || std::fs::remove_dir_all(&folder)).await?;
+        removed.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(IndexError::Engine(error.to_string())) })
+    }
+
+    /// Without an engine there are no collections.
+    #[cfg(not(feature = "edge"))]
+    #[expect(clippy::unused_async, reason = "the same face as with an engine")]
+    pub async fn discard(&self, _folder: &Path) -> Result<(), IndexError> {
+        Err(IndexError::NoEngine)
+    }
+
+    /// The same collections with another analysis of words.
+    #[must_use]
+    pub fn with_lexical(&self, lexical: &LexicalSettings) -> Self {
+        Self { settings: IndexSettings { lexical: lexical.clone(), ..self.settings.clone() }, ..self.clone() }
+    }
+
     /// Says that this build cannot.
     #[cfg(not(feature = "edge"))]
     #[expect(clippy::unused_async, reason = "the same face as with an engine")]

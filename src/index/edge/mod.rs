@@ -69,7 +69,7 @@ impl EdgeIndex {
 }
 
 /// The engine locks its log's folder. A killed process may hold it for a moment longer than it lives.
-async fn wait_for_lock(folder: &Path, at_most: Duration) -> Result<(), IndexError> {
+pub(super) async fn wait_for_lock(folder: &Path, at_most: Duration) -> Result<(), IndexError> {
     let end = Instant::now() + at_most;
     loop {
         let Ok(log) = File::open(folder.join("wal")) else {

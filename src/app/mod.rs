@@ -3,23 +3,25 @@
 //! Settings and a prepared model in, a router and its workers out. Stopping goes in the order of the data: doors, training,
 //! indexing, store.
 
+mod collection;
 pub(crate) mod demo;
+mod reindex;
 mod seams;
 
-use std::{path::Path, path::PathBuf, sync::Arc, time::Duration, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Duration, time::Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use axum::{Router, serve::ListenerExt};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    domain::{Revision, Timestamp},
+    domain::Timestamp,
     encoder::{Encoder, EncoderMetrics, PreparedModel},
     features::{Columns, Histories, Popularity, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
-    index::{Collections, IndexError, Lexicon, VectorIndex},
+    index::{Collections, Lexicon},
     ingest::{self, IndexCollection, Indexer, Ingest},
     learned::{Artefacts, Unreadable},
     recommend::{self, CategoryMaker, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
@@ -27,6 +29,9 @@ use crate::{
     telemetry::{Compute, Registry},
     training::{self, Trainer},
 };
+
+use collection::{BuiltFor, Shelf};
+use reindex::Mover;
 
 /// How often the parts are looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
@@ -46,6 +51,8 @@ pub struct App {
     models: Models,
     indexer: Indexer,
     category_maker: CategoryMaker,
+    mover: Mover,
+    collection: PathBuf,
     stop: CancellationToken,
     drain: Duration,
 }
@@ -61,17 +68,20 @@ impl App {
         let compute = Compute::start("compute", cores, 1_024)?;
 
         let store = Store::open(data, &settings.store, &registry).await?;
-        let encoder = Encoder::start(model, &settings.encoder, &EncoderMetrics::register(&registry)?)?;
+        let encoders = EncoderMetrics::register(&registry)?;
+        let encoder = Encoder::start(model, &settings.encoder, &encoders)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
         let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
-        let (name, index) = open_collection(&collections, data, &model.manifest.name, &encoder, &store).await?;
+        let (shelf, wanted) = (Shelf::new(data), BuiltFor::of(model, settings, &settings.index.lexical));
+        let (serving, index) = shelf.open(&collections, &store, settings, &wanted, encoder.width()).await?;
         let artefacts = Artefacts::new(data.join("artefacts"), store.catalogue_id(), settings.training.keep_versions);
         let (newest, unreadable) = artefacts.newest::<serde_json::Value>()?;
         for Unreadable { version, reason } in unreadable {
             tracing::warn!(version, reason, "the learned weights {version} cannot be used; taking older ones");
         }
         let collaborative = newest.map(|kept| Collaborative { version: kept.version, weights: Arc::new(kept.item_item) });
-        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), collaborative, categories: None });
+        let models =
+            Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), lexicon: Arc::clone(&lexicon), collaborative, categories: None });
 
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
@@ -86,39 +96,59 @@ impl App {
         };
         let ingest = Ingest::new(rooms, &registry)?;
         ingest.recover().await?;
-        let collection = IndexCollection { name, index, encoder, lexicon: Arc::clone(&lexicon) };
+        let collection = IndexCollection { name: serving.collection.clone(), index, encoder, lexicon };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
-        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, signals, store: store.clone(), lexicon, compute };
+        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, signals, store: store.clone(), compute: compute.clone() };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
         let readiness = Readiness::new(&registry)?;
-        readiness.set_provider(models.snapshot().encoder.provider().name());
+        readiness.set_encoder(seams::facts_of(&models.snapshot().encoder));
+        let (stop, collection) = (CancellationToken::new(), shelf.folder(&serving.collection));
+        let rooms = reindex::Rooms {
+            settings: settings.clone(),
+            shelf,
+            collections,
+            store: store.clone(),
+            ingest: ingest.clone(),
+            succession: indexer.succession(),
+            models: models.clone(),
+            encoders,
+            readiness: readiness.clone(),
+            compute,
+        };
+        let mover = Mover::new(rooms, serving, &registry, stop.clone())?;
         let router = http::router(Doors {
             recommender: recommender.clone(),
             ingest: ingest.clone(),
             trainer: trainer.clone(),
+            reindexing: Arc::new(mover.clone()),
             catalogue: Arc::new(seams::StoreCatalogue(store.clone())),
             readiness: readiness.clone(),
             registry,
             settings: settings.http.clone(),
         })?;
         let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
-        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, stop: CancellationToken::new(), drain })
+        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, mover, collection, stop, drain })
     }
 
     /// Indexes everything that is pending; `progress` is told how many item states are done.
     pub async fn index_all(&self, progress: impl FnMut(usize)) -> anyhow::Result<()> {
-        self.indexer.catch_up(progress).await.map_err(|error| anyhow::anyhow!(error))
+        Ok(self.indexer.catch_up(progress).await?)
+    }
+
+    /// The folder of the collection that was opened.
+    pub fn collection(&self) -> &std::path::Path {
+        &self.collection
     }
 
     /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, stop, drain } = self;
+        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, mover, collection: _, stop, drain } = self;
         let doors_closed = CancellationToken::new();
         // Answers are small and whole: waiting to fill a packet would only delay them.
         let listener = listener.tap_io(|connection| {
@@ -153,6 +183,7 @@ impl App {
             () = drained => tracing::warn!("some requests took longer than http.drain_seconds and were cut off"),
         }
         stop.cancel();
+        mover.stopped().await;
         let [indexing, training, mapping, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("five workers were started"))?;
         starting.abort();
         for worker in [indexing, training, mapping, looking] {
@@ -202,52 +233,10 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
     }
 }
 
-/// Opens the collection of this encoder's embeddings. One that is torn is made anew: all of it can be derived from the store.
-async fn open_collection(
-    collections: &Collections,
-    data: &Path,
-    model: &str,
-    encoder: &Encoder,
-    store: &Store,
-) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
-    let name = encoder.version().to_owned();
-    let folder = collection_folder(data, &name);
-    if !folder.exists() {
-        // Filling it takes hours for a large catalogue, and until then nothing would be found by its meaning: not without being asked to.
-        if let Some(other) = any_collection(data)
-            && store.item_counts().await?.live > 0
-        {
-            let data = data.display();
-            bail!("the index in {data} was built by {other}, not by {name}; `inkling reindex --data {data} --model {model}` builds it anew");
-        }
-        store.set_flushed_revision(&name, Revision::default()).await?;
-    }
-    let index = match collections.open(&folder, encoder.width()).await {
-        Err(IndexError::Unusable { folder, detail }) => {
-            tracing::warn!(detail, "the index cannot be read; building it anew from the database");
-            store.set_flushed_revision(&name, Revision::default()).await?;
-            std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
-            collections.open(&folder, encoder.width()).await?
-        }
-        opened => opened?,
-    };
-    Ok((name, index))
-}
-
-/// The name of some collection.
-fn any_collection(data: &Path) -> Option<String> {
-    let folders = std::fs::read_dir(index_folder(data)).ok()?.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
-    folders.filter_map(|folder| folder.file_name().into_string().ok()).min()
-}
-
-/// Where a collection lies.
-pub fn collection_folder(data: &Path, name: &str) -> PathBuf {
-    index_folder(data).join(name)
-}
-
-/// Where all collections lie.
-pub fn index_folder(data: &Path) -> PathBuf {
-    data.join("index")
+/// Deletes the index, so that the next start builds it anew, and gives how many items there are.
+pub async fn clear_index(settings: &Settings, store: &Store) -> anyhow::Result<u64> {
+    Shelf::new(&settings.paths.data).clear(store).await?;
+    Ok(store.item_counts().await?.live)
 }
 
 #[cfg(target_os = "linux")]

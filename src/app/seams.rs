@@ -7,7 +7,8 @@ use prometheus::{IntGaugeVec, Opts};
 
 use crate::{
     domain::{Item, ItemId},
-    http::{Catalogue, CatalogueError, Counts},
+    encoder::Encoder,
+    http::{Catalogue, CatalogueError, Counts, EncoderFacts},
     recommend::{Collaborative, Models},
     store::{Store, StoreError},
     telemetry::Registry,
@@ -40,6 +41,11 @@ impl Catalogue for StoreCatalogue {
         let events = self.0.event_count().await.map_err(unreadable)?;
         Ok(Counts { items: items.live, events })
     }
+}
+
+/// What `/health/ready` says of an encoder.
+pub(super) fn facts_of(encoder: &Encoder) -> EncoderFacts {
+    EncoderFacts { version: encoder.version().to_owned(), provider: encoder.provider().name(), has_slow_products: encoder.has_slow_products() }
 }
 
 /// Training publishes into the snapshot that requests read; a gauge tells which version that is.

@@ -60,9 +60,11 @@ enum Command {
     ///
     /// While a server runs on the data folder, use `curl -X POST …/admin/train` instead.
     Train,
-    /// Build the index anew from the database, without a server running
+    /// Build the index anew from the database; a running server does it while it answers
     ///
-    /// Needed after a change of the model or of [index.lexical]. Texts that were encoded by this model before are not encoded again.
+    /// Needed for another model, another precision or another [index.lexical]. Where a server has the data folder open, it is asked at http.listen to
+    /// move without a gap; with keys configured, an admin key is taken from INKLING_ADMIN_KEY. Texts that were encoded by this model before are not
+    /// encoded again.
     Reindex,
     /// Language models: what there is, and fetching one ahead of time
     #[command(subcommand)]

@@ -113,6 +113,22 @@ impl Settings {
     }
 }
 
+/// An API key that this process shows to a server, from the variable `INKLING_ADMIN_KEY`: a command line can be read by others. It cannot print
+/// itself.
+pub struct AdminKey(String);
+
+impl AdminKey {
+    /// The variable's value, where there is one.
+    pub fn from_environment() -> Option<Self> {
+        std::env::var("INKLING_ADMIN_KEY").ok().filter(|key| !key.is_empty()).map(Self)
+    }
+
+    /// The key, for a request's header.
+    pub fn shown(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Every setting with its source; fails as [`Settings::load`] does.
 pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
     Settings::load(overrides)?;

@@ -18,6 +18,7 @@ mod pages;
 mod problem;
 mod readiness;
 mod recommend;
+mod reindex;
 mod rooms;
 mod settings;
 #[cfg(test)]
@@ -45,7 +46,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{ingest::Ingest, recommend::Recommender, telemetry::Registry, training::Trainer};
 
 pub use catalogue::{Catalogue, CatalogueError, Counts};
-pub use readiness::{PartState, Phase, Readiness};
+pub use readiness::{EncoderFacts, PartState, Phase, Readiness};
+pub use reindex::{BuiltBy, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing};
 pub use settings::{HttpSettings, InvalidKeyHash, KeyHash, KeySettings, hash_key};
 
 use problem::{Kind, Problem};
@@ -62,6 +64,8 @@ pub struct Doors {
     pub ingest: Ingest,
     /// The learn path.
     pub trainer: Trainer,
+    /// Builds the index anew.
+    pub reindexing: Arc<dyn Reindexing>,
     /// Reads of the catalogue.
     pub catalogue: Arc<dyn Catalogue>,
     /// What `/health/ready` says.
@@ -100,8 +104,8 @@ struct Desk {
 
 /// Everything that is served, complete with all layers: give it to `axum::serve`, or ask it without a socket.
 pub fn router(doors: Doors) -> Result<Router, HttpError> {
-    let Doors { recommender, ingest, trainer, catalogue, readiness, registry, settings } = doors;
-    assemble(Arc::new(House { recommender, ingest, trainer }), catalogue, readiness, registry, &settings)
+    let Doors { recommender, ingest, trainer, reindexing, catalogue, readiness, registry, settings } = doors;
+    assemble(Arc::new(House { recommender, ingest, trainer, reindexing }), catalogue, readiness, registry, &settings)
 }
 
 fn assemble(
@@ -155,6 +159,7 @@ fn described() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(operations::ready))
         .routes(routes!(operations::metrics))
         .routes(routes!(operations::train, operations::training))
+        .routes(routes!(reindex::reindex, reindex::reindexing))
         .routes(routes!(pages::playground))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))

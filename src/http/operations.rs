@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Desk, json,
+    Desk, ReindexProgress, json,
     problem::{self, Kind, Problem, ProblemDocument},
     readiness::Health,
     uri::Query,
@@ -23,10 +23,12 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(20);
 
 /// How much there is.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(examples(json!({"items": {"total": 400, "pending": 0}, "events": {"total": 12000}})))]
+#[schema(examples(json!({"items": {"total": 400, "pending": 0}, "events": {"total": 12000}, "reindex": null})))]
 pub(super) struct Stats {
     items: ItemStats,
     events: EventStats,
+    /// How far the index is that is built beside the one that answers; `null` when none is.
+    reindex: Option<ReindexProgress>,
 }
 
 /// The catalogue.
@@ -50,7 +52,11 @@ pub(super) struct EventStats {
 pub(super) async fn stats(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
     Query::read(&uri, &[])?;
     let counts = desk.catalogue.counts().await?;
-    let stats = Stats { items: ItemStats { total: counts.items, pending: desk.rooms.pending().await? }, events: EventStats { total: counts.events } };
+    let stats = Stats {
+        items: ItemStats { total: counts.items, pending: desk.rooms.pending().await? },
+        events: EventStats { total: counts.events },
+        reindex: desk.rooms.reindexing().running,
+    };
     Ok(json::answer(StatusCode::OK, &stats))
 }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::{domain::FieldError, ingest::IngestError, recommend::RecommendError, training::TrainError};
 
-use super::CatalogueError;
+use super::{CatalogueError, ReindexError};
 
 /// The media type of a problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -172,6 +172,19 @@ impl From<CatalogueError> for Problem {
             CatalogueError::Unavailable(reason) => {
                 tracing::warn!(%reason, "a read failed: {reason}");
                 Self::new(Kind::Unavailable, "the database cannot be read right now")
+            }
+        }
+    }
+}
+
+impl From<ReindexError> for Problem {
+    fn from(error: ReindexError) -> Self {
+        match error {
+            ReindexError::Busy => Self::new(Kind::Conflict, error.to_string()),
+            ReindexError::Refused(faults) => Self::invalid(faults),
+            ReindexError::Failed(reason) => {
+                tracing::error!(%reason, "a reindex could not begin: {reason}");
+                Self::new(Kind::Unavailable, "the reindex could not begin; the log says why")
             }
         }
     }

@@ -46,12 +46,24 @@ pub struct Readiness {
 struct State {
     phase: Phase,
     parts: BTreeMap<Part, PartState>,
-    provider: Option<&'static str>,
+    encoder: Option<EncoderFacts>,
+}
+
+/// Which model reads texts, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderFacts {
+    /// Model, precision, source and limit in one name.
+    pub version: String,
+    /// Where forward passes run: `cpu` or `cuda`.
+    pub provider: &'static str,
+    /// Whether int8 runs at half its speed, because the processor has no VNNI.
+    pub has_slow_products: bool,
 }
 
 /// What `/health/ready` says.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(examples(json!({"ready": true, "phase": "serving", "parts": {"encoder": "up", "index": "up", "collaborative": "up", "features": "up", "store": "up"}, "encoder_provider": "cpu"})))]
+#[schema(examples(json!({"ready": true, "phase": "serving", "parts": {"encoder": "up", "index": "up", "collaborative": "up", "features": "up", "store": "up"},
+    "encoder_version": "multilingual-e5-small-int8-1a2b3c4d-t256", "encoder_provider": "cpu", "encoder_has_slow_products": false})))]
 pub(super) struct Health {
     /// Whether requests should be sent here.
     pub(super) ready: bool,
@@ -59,8 +71,12 @@ pub(super) struct Health {
     phase: Phase,
     /// How each part is.
     parts: BTreeMap<&'static str, PartState>,
+    /// Which model reads texts: name, precision, source, limit; `null` before it has started.
+    encoder_version: Option<String>,
     /// Where the encoder's forward passes run: `cpu` or `cuda`; `null` before it has started.
     encoder_provider: Option<&'static str>,
+    /// Whether int8 runs at half its speed because the processor has no VNNI: `fp32` may be as fast there; `null` before it has started.
+    encoder_has_slow_products: Option<bool>,
 }
 
 impl Readiness {
@@ -72,7 +88,7 @@ impl Readiness {
             up.with_label_values(&[part.name()]).set(0);
         }
         let parts = Part::ALL.into_iter().map(|part| (part, PartState::Starting)).collect();
-        Ok(Self { state: Arc::new(RwLock::new(State { phase: Phase::Starting, parts, provider: None })), up })
+        Ok(Self { state: Arc::new(RwLock::new(State { phase: Phase::Starting, parts, encoder: None })), up })
     }
 
     /// The process has come to that phase.
@@ -88,9 +104,9 @@ impl Readiness {
         });
     }
 
-    /// Where the encoder's forward passes run.
-    pub fn set_provider(&self, provider: &'static str) {
-        self.change(|state| state.provider = Some(provider));
+    /// Which model reads texts from now on.
+    pub fn set_encoder(&self, encoder: EncoderFacts) {
+        self.change(|state| state.encoder = Some(encoder));
     }
 
     /// Serving, and one part at least is up to answer with.
@@ -103,7 +119,15 @@ impl Readiness {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let parts: BTreeMap<_, _> = state.parts.iter().map(|(part, now)| (part.name(), *now)).collect();
         let answering = parts.values().any(|now| *now == PartState::Up);
-        Health { ready: state.phase == Phase::Serving && answering, phase: state.phase, parts, encoder_provider: state.provider }
+        let encoder = state.encoder.clone();
+        Health {
+            ready: state.phase == Phase::Serving && answering,
+            phase: state.phase,
+            parts,
+            encoder_provider: encoder.as_ref().map(|encoder| encoder.provider),
+            encoder_has_slow_products: encoder.as_ref().map(|encoder| encoder.has_slow_products),
+            encoder_version: encoder.map(|encoder| encoder.version),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -125,8 +149,9 @@ mod tests {
         readiness.set(Part::Index, PartState::Up);
         assert!(readiness.is_ready());
         assert_eq!(readiness.health().encoder_provider, None);
-        readiness.set_provider("cpu");
-        assert_eq!(readiness.health().encoder_provider, Some("cpu"));
+        readiness.set_encoder(EncoderFacts { version: "a-int8".to_owned(), provider: "cpu", has_slow_products: true });
+        let health = readiness.health();
+        assert_eq!((health.encoder_provider, health.encoder_has_slow_products), (Some("cpu"), Some(true)));
         readiness.set(Part::Index, PartState::Down);
         assert!(!readiness.is_ready());
         readiness.set(Part::Store, PartState::Up);

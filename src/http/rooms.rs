@@ -1,6 +1,6 @@
 //! What the handlers call. [`House`] is the real thing; the tests of this room answer by themselves, so that they need no model.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
@@ -11,6 +11,8 @@ use crate::{
     recommend::{RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
     training::{TrainError, Trainer},
 };
+
+use super::{ReindexError, ReindexRequest, ReindexState, Reindexing};
 
 /// The three paths of the house, as the doors see them.
 #[async_trait]
@@ -25,6 +27,8 @@ pub(super) trait Rooms: Send + Sync {
     async fn pending(&self) -> Result<u64, IngestError>;
     async fn train(&self) -> Result<Json, TrainError>;
     fn training(&self) -> Json;
+    async fn reindex(&self, asked: ReindexRequest) -> Result<ReindexState, ReindexError>;
+    fn reindexing(&self) -> ReindexState;
 }
 
 /// The real rooms.
@@ -32,6 +36,7 @@ pub(super) struct House {
     pub(super) recommender: Recommender,
     pub(super) ingest: Ingest,
     pub(super) trainer: Trainer,
+    pub(super) reindexing: Arc<dyn Reindexing>,
 }
 
 #[async_trait]
@@ -74,5 +79,13 @@ impl Rooms for House {
 
     fn training(&self) -> Json {
         self.trainer.state()
+    }
+
+    async fn reindex(&self, asked: ReindexRequest) -> Result<ReindexState, ReindexError> {
+        self.reindexing.begin(asked).await
+    }
+
+    fn reindexing(&self) -> ReindexState {
+        self.reindexing.state()
     }
 }

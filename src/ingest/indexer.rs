@@ -1,30 +1,33 @@
-//! From store to index: item states above the last indexed revision in, points out, in the order of revisions.
+//! From store to index, for as long as the process runs: the collection that answers follows every write.
 //!
 //! The store is the truth. What the index has safely on disk is `flushed_revision` of its collection; a start goes on from
 //! there, so states written between a flush and a crash are applied again. There is no other mechanism.
+//!
+//! Another collection takes over between two chunks: the old one stands still, the new one catches up with it, the swap is made, and the new
+//! one goes on from its own revision. So no answer knows less than the one before, and no state is lost.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
-
-use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-
-use crate::{
-    domain::{Embedding, ItemFacts, Revision, StoredItem},
-    encoder::{EncodeError, Encoder, clean},
-    index::{IndexError, IndexPoint, Lexicon, VectorIndex},
-    store::{ContentHash, StoreError},
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use super::{Ingest, Inner};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{domain::Revision, store::StoreError};
+
+use super::{
+    Ingest, Inner,
+    filling::{FIRST_BACKOFF, Filling, IndexCollection, IndexingError, longer},
+};
 
 /// Without news the indexer looks this often whether another process wrote.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// Pause after the first failure; doubled up to 10 s.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// States between two packings of the index while all of them are indexed.
-const PACK_EVERY: usize = 20_000;
 
 /// `[ingest]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,35 +39,47 @@ pub struct IngestSettings {
     pub flush_seconds: f64,
 }
 
-/// A collection of the index and what fills it.
-#[derive(Clone)]
-pub struct IndexCollection {
-    /// The collection's name: what `flushed_revision` is kept under.
-    pub name: String,
-    /// Where the points go.
-    pub index: Arc<dyn VectorIndex>,
-    /// Makes their embeddings.
-    pub encoder: Encoder,
-    /// Makes their terms.
-    pub lexicon: Arc<Lexicon>,
-}
-
-/// Fills one collection for as long as the process runs.
+/// Fills the collection that answers for as long as the process runs.
 pub struct Indexer {
     inner: Arc<Inner>,
-    collection: IndexCollection,
+    filling: Filling,
     settings: IngestSettings,
+    successors: mpsc::Receiver<Successor>,
+    succession: Succession,
 }
 
-/// Why a chunk could not be indexed; it is tried again.
+/// Lets another collection take over; cheap to clone.
+#[derive(Clone)]
+pub struct Succession(mpsc::Sender<Successor>);
+
+/// Why no other collection took over.
 #[derive(Debug, thiserror::Error)]
-enum IndexingError {
+pub enum SuccessionError {
+    /// The new collection could not catch up.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    #[error(transparent)]
-    Index(#[from] IndexError),
+    Indexing(#[from] IndexingError),
+    /// The swap itself failed; what failed.
+    #[error("{0}")]
+    Swap(String),
+    /// The process is stopping.
+    #[error("the indexer has stopped")]
+    Stopped,
+}
+
+struct Successor {
+    filling: Filling,
+    swap: BoxFuture<'static, Result<(), String>>,
+    reply: oneshot::Sender<Result<(), SuccessionError>>,
+}
+
+impl Succession {
+    /// Puts `filling` in the place of the collection that answers. `swap` shows it to requests; it runs when `filling` knows, safely on disk, all
+    /// that the old collection knew. When `swap` fails the old one goes on.
+    pub async fn take_over(&self, filling: Filling, swap: BoxFuture<'static, Result<(), String>>) -> Result<(), SuccessionError> {
+        let (reply, outcome) = oneshot::channel();
+        self.0.send(Successor { filling, swap, reply }).await.map_err(|_| SuccessionError::Stopped)?;
+        outcome.await.map_err(|_| SuccessionError::Stopped)?
+    }
 }
 
 impl Ingest {
@@ -72,164 +87,130 @@ impl Ingest {
     pub async fn indexer(&self, collection: IndexCollection, settings: IngestSettings) -> Result<Indexer, StoreError> {
         let flushed = self.0.rooms.store.flushed_revision(&collection.name).await?;
         self.0.indexed.store(flushed.0, Ordering::Release);
-        Ok(Indexer { inner: Arc::clone(&self.0), collection, settings })
+        let filling = self.filling(collection, flushed, settings.chunk);
+        let (sender, successors) = mpsc::channel(1);
+        Ok(Indexer { inner: Arc::clone(&self.0), filling, settings, successors, succession: Succession(sender) })
     }
 }
 
 impl Indexer {
-    /// Indexes what is and becomes pending until `stop`; then makes it safe on disk.
-    pub async fn run(self, stop: CancellationToken) {
-        // Side by side: a flush waits for a running optimisation, and new items must not wait for either.
-        tokio::join!(self.index_until(&stop), self.maintain_until(&stop));
-        self.flush().await;
-    }
-
-    async fn index_until(&self, stop: &CancellationToken) {
-        let mut backoff = FIRST_BACKOFF;
-        while !stop.is_cancelled() {
-            let pause = match self.index_next().await {
-                Ok(0) => {
-                    backoff = FIRST_BACKOFF;
-                    LOOK_AGAIN
-                }
-                Ok(_) => {
-                    backoff = FIRST_BACKOFF;
-                    continue;
-                }
-                Err(error) => {
-                    self.inner.metrics.index_failures.inc();
-                    tracing::warn!(%error, "indexing failed, trying again in {backoff:?}");
-                    let pause = backoff;
-                    backoff = (2 * backoff).min(Duration::from_secs(10));
-                    sleep_until_stopped(stop, pause).await;
-                    continue;
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(pause) => {}
-                () = self.inner.changed.notified() => {}
-            }
-        }
-    }
-
-    async fn maintain_until(&self, stop: &CancellationToken) {
-        let period = Duration::from_secs_f64(self.settings.flush_seconds.clamp(0.05, 3_600.0));
-        let mut flushed = self.inner.indexed();
-        loop {
-            sleep_until_stopped(stop, period).await;
-            if stop.is_cancelled() {
-                return; // `run` flushes once more
-            }
-            let indexed = self.inner.indexed();
-            if indexed > flushed && self.flush().await {
-                flushed = indexed;
-                match self.collection.index.optimize_if_due().await {
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "the search graph could not be rebuilt; searches scan instead"),
-                }
-            }
-        }
+    /// The way in for another collection.
+    pub fn succession(&self) -> Succession {
+        self.succession.clone()
     }
 
     /// Indexes everything that is pending now, telling `progress` how many states are done; for `inkling reindex` and the demo.
-    pub async fn catch_up(&self, mut progress: impl FnMut(usize)) -> Result<(), String> {
-        let (mut done, mut packed) = (0, 0);
+    pub async fn catch_up(&self, progress: impl FnMut(usize)) -> Result<(), IndexingError> {
+        let caught_up = self.filling.catch_up(progress).await;
+        self.inner.indexed.store(self.filling.revision().0, Ordering::Release);
+        caught_up
+    }
+
+    /// Indexes what is and becomes pending until `stop`; then makes it safe on disk.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { inner, mut filling, settings, mut successors, succession: _ } = self;
+        let period = Duration::from_secs_f64(settings.flush_seconds.clamp(0.05, 3_600.0));
         loop {
-            let states = self.index_next().await.map_err(|error| error.to_string())?;
-            done += states;
-            // On the way, for writes to a collection that is never packed grow slower with its size; and at the end, for the searches.
-            if states == 0 || done - packed >= PACK_EVERY {
-                self.collection.index.optimize_if_due().await.map_err(|error| error.to_string())?;
-                packed = done;
-            }
-            if states == 0 {
-                break;
-            }
-            progress(done);
-        }
-        self.try_flush().await.map_err(|error| error.to_string())
-    }
-
-    /// Indexes the next chunk and says how many states it had.
-    async fn index_next(&self) -> Result<usize, IndexingError> {
-        let store = &self.inner.rooms.store;
-        let states = store.items_above(self.inner.indexed(), self.settings.chunk.max(1)).await?;
-        let Some(last) = states.last() else {
-            self.inner.metrics.pending.set(0);
-            return Ok(0);
-        };
-        let revision = last.revision;
-        let gone: Vec<_> = states.iter().filter(|state| state.deleted).map(|state| state.key).collect();
-        let points = self.points(states.iter().filter(|state| !state.deleted)).await?;
-        if !points.is_empty() {
-            self.collection.index.upsert(points).await?;
-        }
-        if !gone.is_empty() {
-            self.collection.index.delete(&gone).await?;
-        }
-        self.inner.indexed.store(revision.0, Ordering::Release);
-        self.inner.metrics.indexed.inc_by(states.len() as u64);
-        self.inner.metrics.pending.set(i64::try_from(store.pending_items(revision).await?).unwrap_or(i64::MAX));
-        Ok(states.len())
-    }
-
-    /// Points with embeddings from the store where the text was encoded before, else from the encoder.
-    async fn points(&self, states: impl Iterator<Item = &StoredItem>) -> Result<Vec<IndexPoint>, IndexingError> {
-        let version = self.collection.encoder.version();
-        let texts: Vec<(&StoredItem, String, ContentHash)> = states
-            .map(|state| {
-                let text = clean(&state.item.full_text());
-                let hash = ContentHash::of(&text);
-                (state, text, hash)
-            })
-            .collect();
-        let hashes: Vec<ContentHash> = texts.iter().map(|(.., hash)| *hash).collect();
-        let mut known = self.inner.rooms.store.embeddings(version, &hashes).await?;
-        let mut asked = FxHashSet::default();
-        let new: Vec<(ContentHash, &String)> = texts
-            .iter()
-            .filter(|(_, text, hash)| !text.is_empty() && !known.contains_key(hash) && asked.insert(*hash))
-            .map(|(_, text, hash)| (*hash, text))
-            .collect();
-        if !new.is_empty() {
-            let embeddings = self.collection.encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
-            let made = new.iter().zip(embeddings).filter_map(|((hash, _), embedding)| Some((*hash, embedding?)));
-            let vectors: Vec<(ContentHash, Embedding)> = made.collect();
-            self.inner.metrics.embedded.inc_by(vectors.len() as u64);
-            known.extend(vectors.iter().cloned());
-            self.inner.rooms.store.put_embeddings(version, vectors).await?;
-        }
-        let point = |(state, _, hash): (&StoredItem, String, ContentHash)| IndexPoint {
-            key: state.key,
-            embedding: known.get(&hash).cloned(),
-            terms: self.collection.lexicon.item_terms(&clean(state.item.title.as_deref().unwrap_or("")), &clean(state.item.text.as_deref().unwrap_or(""))),
-            facts: ItemFacts::from(state.item.as_ref()),
-        };
-        Ok(texts.into_iter().map(point).collect())
-    }
-
-    async fn flush(&self) -> bool {
-        match self.try_flush().await {
-            Ok(()) => true,
-            Err(error) => {
-                self.inner.metrics.index_failures.inc();
-                tracing::warn!(%error, "the index could not be flushed; a restart will index again what is not safe");
-                false
+            // Side by side: a flush waits for a running optimisation, and new items must not wait for either.
+            let next = tokio::select! {
+                next = keep_up(&inner, &filling, &mut successors, &stop) => next,
+                () = maintain(&inner, &filling, period) => None,
+            };
+            match next {
+                Some(next) => filling = next,
+                None => break,
             }
         }
-    }
-
-    async fn try_flush(&self) -> Result<(), IndexingError> {
-        let revision: Revision = self.inner.indexed();
-        self.collection.index.flush().await?;
-        Ok(self.inner.rooms.store.set_flushed_revision(&self.collection.name, revision).await?)
+        flush(&inner, &filling).await;
     }
 }
 
-async fn sleep_until_stopped(stop: &CancellationToken, pause: Duration) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = sleep(pause) => {}
+/// Indexes what becomes pending until `stop`, or until another collection has taken over: that one.
+async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiver<Successor>, stop: &CancellationToken) -> Option<Filling> {
+    let mut backoff = FIRST_BACKOFF;
+    while !stop.is_cancelled() {
+        let pause = match index_next(inner, filling).await {
+            Ok(states) => {
+                backoff = FIRST_BACKOFF;
+                if states == 0 { LOOK_AGAIN } else { Duration::ZERO }
+            }
+            Err(error) => {
+                inner.metrics.index_failures.inc();
+                tracing::warn!(%error, "indexing failed, trying again in {backoff:?}");
+                let pause = backoff;
+                backoff = longer(backoff);
+                pause
+            }
+        };
+        let failing = backoff > FIRST_BACKOFF;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            Some(successor) = successors.recv() => {
+                if let Some(next) = hand_over(inner, filling, successor).await {
+                    return Some(next);
+                }
+            }
+            () = sleep(pause) => {}
+            () = inner.changed.notified(), if !failing => {}
+        }
+    }
+    None
+}
+
+async fn index_next(inner: &Inner, filling: &Filling) -> Result<usize, IndexingError> {
+    let states = filling.next().await?;
+    let pending = if states == 0 {
+        0
+    } else {
+        let revision = filling.revision();
+        inner.indexed.store(revision.0, Ordering::Release);
+        inner.rooms.store.pending_items(revision).await?
+    };
+    inner.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    Ok(states)
+}
+
+/// Lets the successor take over, or tells why it could not.
+async fn hand_over(inner: &Inner, old: &Filling, successor: Successor) -> Option<Filling> {
+    let Successor { filling, swap, reply } = successor;
+    let taken_over = async {
+        filling.reach(old.revision()).await?;
+        filling.flush().await?;
+        swap.await.map_err(SuccessionError::Swap)
+    };
+    let outcome = taken_over.await;
+    let next = outcome.is_ok().then(|| {
+        inner.indexed.store(filling.revision().0, Ordering::Release);
+        filling
+    });
+    drop(reply.send(outcome)); // whoever asked may have given up; it is done all the same
+    next
+}
+
+/// Flushes and packs for as long as the collection answers; never ends by itself.
+async fn maintain(inner: &Inner, filling: &Filling, period: Duration) {
+    let mut flushed: Revision = filling.revision();
+    loop {
+        sleep(period).await;
+        let indexed = filling.revision();
+        if indexed > flushed && flush(inner, filling).await {
+            flushed = indexed;
+            match filling.collection.index.optimize_if_due().await {
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the search graph could not be rebuilt; searches scan instead"),
+            }
+        }
+    }
+}
+
+async fn flush(inner: &Inner, filling: &Filling) -> bool {
+    match filling.flush().await {
+        Ok(()) => true,
+        Err(error) => {
+            inner.metrics.index_failures.inc();
+            tracing::warn!(%error, "the index could not be flushed; a restart will index again what is not safe");
+            false
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Events and items come in checked for their types; a call returns when what is valid is on disk. [`Ingest`] is the one
 //! writer of the item columns, histories and counters, [`Indexer`] the one writer of the index.
 
+mod filling;
 mod indexer;
 mod metrics;
 
@@ -23,7 +24,8 @@ use crate::{
     telemetry::Registry,
 };
 
-pub use indexer::{IndexCollection, Indexer, IngestSettings};
+pub use filling::{Filling, IndexCollection, IndexingError};
+pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
 
 use metrics::Metrics;
 

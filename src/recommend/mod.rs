@@ -62,8 +62,6 @@ pub struct Rooms {
     pub signals: Arc<Signals>,
     /// Histories that are not in memory, texts of items, and where exposures go.
     pub store: Store,
-    /// How texts become terms.
-    pub lexicon: Arc<Lexicon>,
     /// Threads for what takes longer than a moment.
     pub compute: Compute,
 }
@@ -78,7 +76,6 @@ struct Inner {
     histories: Arc<Histories>,
     popularity: Arc<Popularity>,
     store: Store,
-    lexicon: Arc<Lexicon>,
     compute: Compute,
     settings: RecommendSettings,
     signals: Arc<Signals>,
@@ -98,7 +95,7 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, signals, store, lexicon, compute } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, store, compute } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
@@ -106,7 +103,6 @@ impl Recommender {
             histories,
             popularity,
             store,
-            lexicon,
             compute,
             settings,
             signals,
@@ -140,7 +136,7 @@ impl Inner {
         }
         let models = self.models.snapshot();
         let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
-        let rejected = Rejected::new(&self.lexicon, &understood.rejected);
+        let rejected = Rejected::new(&models.lexicon, &understood.rejected);
         let context: Vec<ItemKey> = {
             let table = self.columns.read();
             request.items.iter().filter_map(|id| table.key_of(id)).collect()
@@ -150,7 +146,7 @@ impl Inner {
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
         let evidence = evidence(&retrieved);
-        let candidates = self.candidates(&mut retrieved, &rejected, &request);
+        let candidates = self.candidates(&mut retrieved, &rejected, &request, &models.lexicon);
         let (ranked, scales) = rank::rank(candidates, &self.settings.weights, evidence, &request.boosts);
         ranking.observe_duration();
 
@@ -223,7 +219,7 @@ impl Inner {
     }
 
     /// The union of what the sources found, every candidate with all its features.
-    fn candidates(&self, retrieved: &mut Retrieved, rejected: &Rejected, request: &RecommendationRequest) -> Vec<Candidate> {
+    fn candidates(&self, retrieved: &mut Retrieved, rejected: &Rejected, request: &RecommendationRequest, lexicon: &Lexicon) -> Vec<Candidate> {
         let table = self.columns.read();
         let sources = std::mem::take(&mut retrieved.sources);
         let collaborative =
@@ -239,7 +235,7 @@ impl Inner {
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
-                Feature::Rejected => rejected.of(&self.lexicon, &facts, known(&retrieved.rejected, 0.0)),
+                Feature::Rejected => rejected.of(lexicon, &facts, known(&retrieved.rejected, 0.0)),
             });
             Some(Candidate { key, facts, sources, features })
         };
@@ -285,7 +281,7 @@ impl Inner {
         let matched = match reasoning.wanted {
             Some(query) => {
                 let words = format!("{}\n{}", candidate.facts.title.as_deref().unwrap_or(""), clean(text.unwrap_or("")));
-                self.lexicon.matched(query, &words)
+                reasoning.models.lexicon.matched(query, &words)
             }
             None => Vec::new(),
         };

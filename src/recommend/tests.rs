@@ -85,6 +85,7 @@ async fn shop_with_a_broken_index() -> Shop {
         models: Models::new(ModelSet {
             encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             index: Arc::new(BrokenIndex),
+            lexicon: Arc::new(Lexicon::new(&index.lexical)),
             collaborative: None,
             categories: None,
         }),
@@ -93,7 +94,6 @@ async fn shop_with_a_broken_index() -> Shop {
         popularity: Arc::new(Popularity::new(14.0)),
         signals: Arc::new(Signals::new(&features).unwrap()),
         store: store.clone(),
-        lexicon: Arc::new(Lexicon::new(&index.lexical)),
         compute: Compute::start("test", 2, 64).unwrap(),
     };
     Shop { recommender: Recommender::new(rooms, section("recommend"), &features, &registry).unwrap(), store, _folder: folder }

@@ -7,6 +7,7 @@ mod doors;
 mod durability;
 mod feedback;
 mod languages;
+mod moving;
 mod recommending;
 mod server;
 mod shop;

@@ -39,6 +39,13 @@ pub(crate) fn fetch_model() {
     });
 }
 
+/// Prepares another model than the default one.
+pub(crate) fn fetch_other(name: &str) {
+    fetch_model();
+    let fetched = output(&mut inkling(["model", "fetch", name]));
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+}
+
 /// A running server; dropped, it is killed.
 pub(crate) struct Server {
     child: Child,

@@ -156,8 +156,8 @@ fn for_each_file(folder: &Path, act: fn(&Path)) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             for_each_file(&path, act);
-        } else if path.file_name().unwrap() != "shape.json" {
-            act(&path); // shape.json is ours and read first: the engine's own files must be looked at too
+        } else if !["shape.json", "serving.json"].iter().any(|ours| path.ends_with(ours)) {
+            act(&path); // those two are ours and read first: the engine's own files must be looked at too
         }
     }
 }

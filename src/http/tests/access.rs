@@ -37,6 +37,8 @@ async fn keys_open_the_doors_they_are_for() {
         ("GET", "/metrics", "", [401, 403, 200]),
         ("POST", "/admin/train", "", [401, 403, 200]),
         ("GET", "/admin/train", "", [401, 403, 200]),
+        ("POST", "/admin/reindex", "{}", [401, 403, 202]),
+        ("GET", "/admin/reindex", "", [401, 403, 200]),
     ] {
         for (header, status) in [&[][..], &["authorization: Bearer front"], &["authorization: Bearer chief"]].into_iter().zip(expected) {
             let reply = world.ask(method, uri, header, body).await;

@@ -187,7 +187,7 @@ async fn items_are_written_read_patched_paged_and_deleted() {
     assert_eq!(world.ask("DELETE", address, &[], "").await.status, StatusCode::NO_CONTENT);
     assert_eq!(world.ask("DELETE", "/items?item_id=a", &[], "").await.status, StatusCode::NO_CONTENT);
     assert_eq!(world.ask("DELETE", address, &[], "").await.status, StatusCode::NOT_FOUND);
-    assert_eq!(world.get("/stats").await.json(), json!({"items": {"total": 2, "pending": 3}, "events": {"total": 0}}));
+    assert_eq!(world.get("/stats").await.json(), json!({"items": {"total": 2, "pending": 3}, "events": {"total": 0}, "reindex": null}));
 }
 
 #[tokio::test]

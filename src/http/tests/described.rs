@@ -18,7 +18,7 @@ async fn every_described_route_is_served_and_every_served_one_is_described() {
     // The contract of this issue, written down a second time.
     let contract = "POST /recommend|POST /understand|POST /feedback|GET /items|POST /items|PUT /items|PATCH /items|DELETE /items|GET /items/{item_id}|PUT /items/{item_id}\
         |PATCH /items/{item_id}|DELETE /items/{item_id}|GET /items/{item_id}/similar|GET /similar|GET /stats|GET /health/live|GET /health/ready|GET /metrics\
-        |POST /admin/train|GET /admin/train|GET /openapi.json|GET /docs|GET /";
+        |POST /admin/train|GET /admin/train|POST /admin/reindex|GET /admin/reindex|GET /openapi.json|GET /docs|GET /";
     assert_eq!(described, contract.split('|').map(str::to_owned).collect());
     for path in described.iter().map(|route| route.split_once(' ').unwrap().1).collect::<BTreeSet<_>>() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
@@ -54,7 +54,19 @@ async fn the_document_is_complete() {
         let name = reference.split('"').next().unwrap();
         assert!(document["components"]["schemas"].get(name).is_some(), "{name} is referred to but missing");
     }
-    for schema in ["RecommendBody", "RecommendAnswer", "UnderstandBody", "UnderstandAnswer", "FeedbackAnswer", "Item", "Event", "Problem", "Stats"] {
+    for schema in [
+        "RecommendBody",
+        "RecommendAnswer",
+        "UnderstandBody",
+        "UnderstandAnswer",
+        "FeedbackAnswer",
+        "Item",
+        "Event",
+        "Problem",
+        "Stats",
+        "ReindexBody",
+        "ReindexState",
+    ] {
         let example = &document["components"]["schemas"][schema]["examples"];
         assert!(example.is_array(), "{schema} has no example");
     }
@@ -70,6 +82,7 @@ async fn the_examples_in_the_document_are_accepted() {
     assert_eq!(world.post("/understand", &schemas["UnderstandBody"]["examples"][0]).await.status, StatusCode::OK);
     assert_eq!(world.post("/feedback", &schemas["Event"]["examples"][0]).await.status, StatusCode::OK);
     assert_eq!(world.post("/items", &schemas["Item"]["examples"][0]).await.status, StatusCode::OK);
+    assert_eq!(world.post("/admin/reindex", &schemas["ReindexBody"]["examples"][0]).await.status, StatusCode::ACCEPTED);
     let named = document["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"]["examples"].as_object().unwrap();
     assert_eq!(named.len(), 3);
     for (name, example) in named {

@@ -6,6 +6,7 @@ mod contract;
 mod described;
 mod luck;
 mod random;
+mod reindex;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +28,8 @@ use serde_json::{Value as Json, json};
 use tower::ServiceExt;
 
 use crate::{
-    domain::{AttributeType, Event, EventId, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
+    domain::{AttributeType, Event, EventId, FieldError, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
+    encoder::Precision,
     features::{FeatureSettings, Preset, Signals},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
     recommend::{
@@ -37,7 +39,10 @@ use crate::{
     training::TrainError,
 };
 
-use super::{Catalogue, CatalogueError, Counts, HttpSettings, KeySettings, PartState, Phase, Readiness, assemble, rooms::Rooms};
+use super::{
+    BuiltBy, Catalogue, CatalogueError, Counts, HttpSettings, KeySettings, PartState, Phase, Readiness, ReindexError, ReindexPhase, ReindexProgress,
+    ReindexRequest, ReindexState, assemble, rooms::Rooms,
+};
 
 /// How the rooms behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,7 @@ struct Shop {
     seen: Mutex<BTreeSet<EventId>>,
     writes: AtomicUsize,
     requests: Mutex<Vec<RecommendationRequest>>,
+    reindex: Mutex<Option<ReindexRequest>>,
     mood: Mutex<Mood>,
 }
 
@@ -67,6 +73,7 @@ impl Shop {
             seen: Mutex::default(),
             writes: AtomicUsize::new(0),
             requests: Mutex::default(),
+            reindex: Mutex::default(),
             mood: Mutex::new(Mood::Well),
         })
     }
@@ -228,6 +235,36 @@ impl Rooms for Shop {
 
     fn training(&self) -> Json {
         json!({"running": *self.mood.lock().unwrap() == Mood::Slow})
+    }
+
+    async fn reindex(&self, asked: ReindexRequest) -> Result<ReindexState, ReindexError> {
+        let mood = *self.mood.lock().unwrap();
+        match (mood, asked.model.as_deref()) {
+            (Mood::Overloaded, _) => Err(ReindexError::Busy),
+            (Mood::Broken, _) => Err(ReindexError::Failed("disk on fire".into())),
+            (_, Some("unknown")) => Err(ReindexError::Refused(vec![FieldError::new("/model", "`inkling model fetch unknown` prepares it")])),
+            _ => {
+                *self.reindex.lock().unwrap() = Some(asked);
+                Ok(self.reindexing())
+            }
+        }
+    }
+
+    fn reindexing(&self) -> ReindexState {
+        let asked = self.reindex.lock().unwrap();
+        let model = |asked: &ReindexRequest| asked.model.clone().unwrap_or("small".to_owned());
+        ReindexState {
+            running: asked.as_ref().map(|asked| ReindexProgress {
+                model: model(asked),
+                precision: asked.precision.unwrap_or(Precision::Int8),
+                phase: ReindexPhase::Filling,
+                done: 3,
+                total: 7,
+            }),
+            serving: BuiltBy { model: "small".into(), precision: Precision::Int8, encoder_version: "small-int8".into(), collection: "small-int8".into() },
+            last: None,
+            change_settings: asked.iter().map(|asked| ("encoder.model".to_owned(), json!(model(asked)))).collect(),
+        }
     }
 }
 

@@ -100,10 +100,10 @@ impl CategoryMaker {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut made_of = None;
+        let mut moves = self.models.moves();
         loop {
-            let set = self.models.snapshot();
-            let changes = self.columns.read().changes();
-            let state = (set.encoder.version().to_owned(), changes, set.index.count().await.ok());
+            // Nothing of a snapshot is held while this rests: its collection may have to go.
+            let state = self.state().await;
             let mut pause = LOOK_AGAIN;
             if made_of.as_ref() != Some(&state) {
                 let begun = Instant::now();
@@ -119,8 +119,17 @@ impl CategoryMaker {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
+                // Until there are new ones, texts are told no categories.
+                _ = moves.changed() => {}
             }
         }
+    }
+
+    /// What categories depend on: encoder, columns, indexed items.
+    async fn state(&self) -> (String, u64, Option<usize>) {
+        let set = self.models.snapshot();
+        let changes = self.columns.read().changes();
+        (set.encoder.version().to_owned(), changes, set.index.count().await.ok())
     }
 
     async fn make_and_publish(&mut self) -> Result<(), MakeError> {

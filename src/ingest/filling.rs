@@ -1,0 +1,185 @@
+//! One collection and how far it has come. In: item states above the last indexed revision, in the order of revisions. Out: points in the index.
+//!
+//! The collection that answers is filled by the [`Indexer`](super::Indexer) for ever; one that is to take its place is filled beside it, from
+//! the first revision on.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use rustc_hash::FxHashSet;
+use tokio::time::sleep;
+
+use crate::{
+    domain::{Embedding, ItemFacts, Revision, StoredItem},
+    encoder::{EncodeError, Encoder, clean},
+    index::{IndexError, IndexPoint, Lexicon, VectorIndex},
+    store::{ContentHash, StoreError},
+};
+
+use super::{Ingest, Inner};
+
+/// Pause after the first failure; doubled up to 10 s.
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// Failures in a row after which a new collection is given up: more than half a minute.
+const PATIENCE: u32 = 10;
+/// States between two packings of the index while all of them are indexed.
+const PACK_EVERY: usize = 20_000;
+
+/// A collection of the index and what fills it.
+#[derive(Clone)]
+pub struct IndexCollection {
+    /// The collection's name: what `flushed_revision` is kept under.
+    pub name: String,
+    /// Where the points go.
+    pub index: Arc<dyn VectorIndex>,
+    /// Makes their embeddings.
+    pub encoder: Encoder,
+    /// Makes their terms.
+    pub lexicon: Arc<Lexicon>,
+}
+
+/// Why a chunk could not be indexed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexingError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The model.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The engine.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// A collection on its way.
+pub struct Filling {
+    pub(super) collection: IndexCollection,
+    inner: Arc<Inner>,
+    /// Item states that are embedded and indexed at a time.
+    chunk: usize,
+    /// States up to this revision are in the collection.
+    indexed: AtomicI64,
+}
+
+impl Ingest {
+    /// A collection that knows all states up to `from`.
+    pub fn filling(&self, collection: IndexCollection, from: Revision, chunk: usize) -> Filling {
+        Filling { collection, inner: Arc::clone(&self.0), chunk: chunk.max(1), indexed: AtomicI64::new(from.0) }
+    }
+}
+
+impl Filling {
+    /// States up to this revision are in the collection.
+    pub fn revision(&self) -> Revision {
+        Revision(self.indexed.load(Ordering::Acquire))
+    }
+
+    /// Goes on with another encoder of the same version.
+    #[must_use]
+    pub fn with_encoder(self, encoder: Encoder) -> Self {
+        Self { collection: IndexCollection { encoder, ..self.collection }, ..self }
+    }
+
+    /// Indexes everything that is pending now, telling `progress` how many states are done, then packs it and makes it safe on disk.
+    pub async fn catch_up(&self, mut progress: impl FnMut(usize)) -> Result<(), IndexingError> {
+        let (mut done, mut packed, mut failures, mut backoff) = (0, 0, 0, FIRST_BACKOFF);
+        loop {
+            let states = match self.next().await {
+                Ok(states) => states,
+                Err(error) if failures < PATIENCE => {
+                    self.inner.metrics.index_failures.inc();
+                    tracing::warn!(%error, "indexing failed, trying again in {backoff:?}");
+                    sleep(backoff).await;
+                    (failures, backoff) = (failures + 1, longer(backoff));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            (failures, backoff) = (0, FIRST_BACKOFF);
+            done += states;
+            // On the way, for writes to a collection that is never packed grow slower with its size; and at the end, for the searches.
+            if states == 0 || done - packed >= PACK_EVERY {
+                self.collection.index.optimize_if_due().await?;
+                packed = done;
+            }
+            if states == 0 {
+                return self.flush().await;
+            }
+            progress(done);
+        }
+    }
+
+    /// Indexes up to `revision` at least, where there are states up to it.
+    pub(super) async fn reach(&self, revision: Revision) -> Result<(), IndexingError> {
+        while self.revision() < revision && self.next().await? > 0 {}
+        Ok(())
+    }
+
+    /// Indexes the next chunk and says how many states it had.
+    pub(super) async fn next(&self) -> Result<usize, IndexingError> {
+        let states = self.inner.rooms.store.items_above(self.revision(), self.chunk).await?;
+        let Some(last) = states.last() else { return Ok(0) };
+        let gone: Vec<_> = states.iter().filter(|state| state.deleted).map(|state| state.key).collect();
+        let points = self.points(states.iter().filter(|state| !state.deleted)).await?;
+        if !points.is_empty() {
+            self.collection.index.upsert(points).await?;
+        }
+        if !gone.is_empty() {
+            self.collection.index.delete(&gone).await?;
+        }
+        self.indexed.store(last.revision.0, Ordering::Release);
+        self.inner.metrics.indexed.inc_by(states.len() as u64);
+        Ok(states.len())
+    }
+
+    /// Makes what is indexed safe on disk, and says so in the store.
+    pub(super) async fn flush(&self) -> Result<(), IndexingError> {
+        let revision = self.revision();
+        self.collection.index.flush().await?;
+        Ok(self.inner.rooms.store.set_flushed_revision(&self.collection.name, revision).await?)
+    }
+
+    /// Points with embeddings from the store where the text was encoded before, else from the encoder.
+    async fn points(&self, states: impl Iterator<Item = &StoredItem>) -> Result<Vec<IndexPoint>, IndexingError> {
+        let version = self.collection.encoder.version();
+        let texts: Vec<(&StoredItem, String, ContentHash)> = states
+            .map(|state| {
+                let text = clean(&state.item.full_text());
+                let hash = ContentHash::of(&text);
+                (state, text, hash)
+            })
+            .collect();
+        let hashes: Vec<ContentHash> = texts.iter().map(|(.., hash)| *hash).collect();
+        let mut known = self.inner.rooms.store.embeddings(version, &hashes).await?;
+        let mut asked = FxHashSet::default();
+        let new: Vec<(ContentHash, &String)> = texts
+            .iter()
+            .filter(|(_, text, hash)| !text.is_empty() && !known.contains_key(hash) && asked.insert(*hash))
+            .map(|(_, text, hash)| (*hash, text))
+            .collect();
+        if !new.is_empty() {
+            let embeddings = self.collection.encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
+            let made = new.iter().zip(embeddings).filter_map(|((hash, _), embedding)| Some((*hash, embedding?)));
+            let vectors: Vec<(ContentHash, Embedding)> = made.collect();
+            self.inner.metrics.embedded.inc_by(vectors.len() as u64);
+            known.extend(vectors.iter().cloned());
+            self.inner.rooms.store.put_embeddings(version, vectors).await?;
+        }
+        let point = |(state, _, hash): (&StoredItem, String, ContentHash)| IndexPoint {
+            key: state.key,
+            embedding: known.get(&hash).cloned(),
+            terms: self.collection.lexicon.item_terms(&clean(state.item.title.as_deref().unwrap_or("")), &clean(state.item.text.as_deref().unwrap_or(""))),
+            facts: ItemFacts::from(state.item.as_ref()),
+        };
+        Ok(texts.into_iter().map(point).collect())
+    }
+}
+
+pub(super) fn longer(backoff: Duration) -> Duration {
+    (2 * backoff).min(LONGEST_BACKOFF)
+}

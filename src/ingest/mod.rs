@@ -6,6 +6,8 @@
 mod filling;
 mod indexer;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -224,7 +224,16 @@ async fn the_command_asks_the_server_that_has_the_folder_open_and_says_what_to_s
     let hashed = output(inkling(["config", "hash-key"]).stdin(fs::File::open(settings_file(place.path(), key)).unwrap()));
     let hash = String::from_utf8(hashed.stdout).unwrap();
     let file = settings_file(place.path(), &format!("[encoder]\nmodel = \"{ENGLISH}\"\n[http.keys]\nadmin = [\"{}\"]\n", hash.trim()));
-    let server = Server::start_with_file(data, &file).await;
+    // The bilingual model is known there, but not prepared.
+    let models = place.path().join("models");
+    fs::create_dir(&models).unwrap();
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/models")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        if name == ENGLISH || name.to_string_lossy().starts_with("onnxruntime-1") {
+            std::os::unix::fs::symlink(entry.path(), models.join(name)).unwrap();
+        }
+    }
+    let server = Server::start_with_models(data, &file, &models).await;
     let client = server.client();
     let header = format!("Bearer {key}");
     let headers = [("authorization", header.as_str()), ("content-type", "application/json")];
@@ -247,9 +256,11 @@ async fn the_command_asks_the_server_that_has_the_folder_open_and_says_what_to_s
     assert_eq!(singular["items"][0]["explanation"]["matched"], json!([]), "endings stay on: {singular}");
     let plural = client.send(Method::POST, "/recommend", &headers, ask("jackets")).await.good();
     assert_eq!(plural["items"][0]["explanation"]["matched"], json!(["jackets"]), "{plural}");
-    for (body, pointer, words) in
-        [(json!({"model": "no-such-model"}), "/model", "`inkling model fetch NAME`"), (json!({"model": ENGLISH, "precision": "fp16"}), "/precision", "GPU")]
-    {
+    for (body, pointer, words) in [
+        (json!({"model": "no-such-model"}), "/model", "`inkling model fetch NAME`"),
+        (json!({"model": ENGLISH, "precision": "fp16"}), "/precision", "GPU"),
+        (json!({"model": BILINGUAL}), "/model", "`inkling model fetch multilingual-e5-small --precision int8`"),
+    ] {
         let reply = client.send(Method::POST, "/admin/reindex", &headers, body.to_string()).await;
         assert_eq!((reply.status, reply.pointers()), (StatusCode::UNPROCESSABLE_ENTITY, vec![pointer.to_owned()]));
         assert!(reply.text().contains(words), "{}", reply.text());

@@ -17,11 +17,16 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// The binary with `args` and no settings from outside.
 pub(crate) fn inkling<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+    inkling_with(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models")), args)
+}
+
+/// The same with another folder of models.
+fn inkling_with<'a>(models: &Path, args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inkling"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("INKLING_")) {
         command.env_remove(name);
     }
-    command.args(args).args(["--models", concat!(env!("CARGO_MANIFEST_DIR"), "/models")]).stdin(Stdio::null());
+    command.args(args).arg("--models").arg(models).stdin(Stdio::null());
     command
 }
 
@@ -67,6 +72,11 @@ impl Server {
     /// With a settings file.
     pub(crate) async fn start_with_file(data: &Path, file: &Path) -> Self {
         Self::spawn(&mut inkling(["serve", "--config", file.to_str().unwrap()]), data).await
+    }
+
+    /// With a settings file and a folder of models.
+    pub(crate) async fn start_with_models(data: &Path, file: &Path, models: &Path) -> Self {
+        Self::spawn(&mut inkling_with(models, ["serve", "--config", file.to_str().unwrap()]), data).await
     }
 
     async fn spawn(command: &mut Command, data: &Path) -> Self {

@@ -1,0 +1,130 @@
+//! Another collection takes over from the one that answers: real store, real encoder, real index.
+
+use std::{path::Path, sync::atomic::AtomicUsize, time::Duration};
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
+    index::{Collections, IndexSettings, Lexicon, VectorIndex},
+    telemetry::Compute,
+};
+
+struct Shop {
+    ingest: Ingest,
+    store: Store,
+    collections: Collections,
+    encoder: Encoder,
+    lexicon: Arc<Lexicon>,
+    settings: IngestSettings,
+    folder: tempfile::TempDir,
+}
+
+/// A section of the default settings; `config` is on a higher floor, its file is not.
+fn section<T: DeserializeOwned>(name: &str) -> T {
+    let defaults: toml::Table = include_str!("../config/default.toml").parse().unwrap();
+    defaults[name].clone().try_into().unwrap()
+}
+
+impl Shop {
+    async fn new() -> Self {
+        let encoder = EncoderSettings { sessions: 1, threads: 1, ..section("encoder") };
+        let index: IndexSettings = section("index");
+        let model = prepare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &encoder.model, &mut |_| {}).unwrap();
+        let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::new());
+        let store = Store::open(folder.path(), &section("store"), &registry).await.unwrap();
+        let rooms = Rooms {
+            store: store.clone(),
+            columns: Arc::default(),
+            histories: Arc::new(Histories::new(1 << 20)),
+            popularity: Arc::new(Popularity::new(14.0)),
+            signals: Arc::new(Signals::new(&section("features")).unwrap()),
+        };
+        Self {
+            ingest: Ingest::new(rooms, &registry).unwrap(),
+            store,
+            collections: Collections::new(&index, Compute::start("test", 2, 64).unwrap(), &registry).unwrap(),
+            encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
+            lexicon: Arc::new(Lexicon::new(&index.lexical)),
+            settings: IngestSettings { chunk: 4, flush_seconds: 0.05 },
+            folder,
+        }
+    }
+
+    async fn collection(&self, name: &str) -> IndexCollection {
+        let index = self.collections.open(&self.folder.path().join(name), self.encoder.width()).await.unwrap();
+        IndexCollection { name: name.to_owned(), index, encoder: self.encoder.clone(), lexicon: Arc::clone(&self.lexicon) }
+    }
+
+    /// Writes items `from..to` and waits until those that answer know them.
+    async fn write(&self, from: usize, to: usize) {
+        let item = |i: usize| serde_json::from_value(json!({"item_id": i.to_string(), "title": format!("lamp {i}")})).unwrap();
+        self.ingest.put_items((from..to).map(item).collect()).await.unwrap();
+        while self.ingest.pending().await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn count(index: &Arc<dyn VectorIndex>) -> usize {
+    index.count().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_written_after_the_filling_and_after_the_swap_is_in_the_collection_that_took_over() {
+    let shop = Shop::new().await;
+    let (old, new) = (shop.collection("old").await, shop.collection("new").await);
+    let (old_index, new_index) = (Arc::clone(&old.index), Arc::clone(&new.index));
+    let indexer = shop.ingest.indexer(old, shop.settings.clone()).await.unwrap();
+    let (succession, stop) = (indexer.succession(), CancellationToken::new());
+    let running = tokio::spawn(indexer.run(stop.clone()));
+    shop.write(0, 10).await;
+    let filling = shop.ingest.filling(new, Revision::default(), 4);
+    filling.catch_up(|_| {}).await.unwrap();
+    shop.write(10, 17).await; // the old one alone knows these
+    assert_eq!((count(&old_index).await, count(&new_index).await), (17, 10));
+    let known = Arc::new(AtomicUsize::new(0));
+
+    let swap = {
+        let (index, known) = (Arc::clone(&new_index), Arc::clone(&known));
+        async move {
+            known.store(count(&index).await, Ordering::Release);
+            Ok(())
+        }
+    };
+    succession.take_over(filling, Box::pin(swap)).await.unwrap();
+    shop.write(17, 20).await;
+
+    assert_eq!(known.load(Ordering::Acquire), 17, "at the swap it knows what the old one knew");
+    assert_eq!((count(&old_index).await, count(&new_index).await), (17, 20));
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(shop.store.flushed_revision("new").await.unwrap(), shop.store.latest_revision().await.unwrap());
+    assert!(matches!(
+        succession.take_over(shop.ingest.filling(shop.collection("third").await, Revision::default(), 4), Box::pin(async { Ok(()) })).await,
+        Err(SuccessionError::Stopped)
+    ));
+}
+
+#[tokio::test]
+async fn where_the_swap_fails_the_old_collection_goes_on() {
+    let shop = Shop::new().await;
+    let (old, new) = (shop.collection("old").await, shop.collection("new").await);
+    let (old_index, new_index) = (Arc::clone(&old.index), Arc::clone(&new.index));
+    let indexer = shop.ingest.indexer(old, shop.settings.clone()).await.unwrap();
+    let (succession, stop) = (indexer.succession(), CancellationToken::new());
+    let running = tokio::spawn(indexer.run(stop.clone()));
+    shop.write(0, 3).await;
+
+    let filling = shop.ingest.filling(new, Revision::default(), 4);
+    let failed = succession.take_over(filling, Box::pin(async { Err("the disk is full".to_owned()) })).await;
+    shop.write(3, 5).await;
+
+    assert!(matches!(failed, Err(SuccessionError::Swap(reason)) if reason == "the disk is full"));
+    assert_eq!((count(&old_index).await, count(&new_index).await), (5, 3));
+    stop.cancel();
+    running.await.unwrap();
+}

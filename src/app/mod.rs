@@ -103,7 +103,15 @@ impl App {
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
-        let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, signals, store: store.clone(), compute: compute.clone() };
+        let rooms = recommend::Rooms {
+            models: models.clone(),
+            columns: Arc::clone(&columns),
+            histories,
+            popularity,
+            signals,
+            store: store.clone(),
+            compute: compute.clone(),
+        };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 
         let readiness = Readiness::new(&registry)?;
@@ -117,6 +125,7 @@ impl App {
             ingest: ingest.clone(),
             succession: indexer.succession(),
             models: models.clone(),
+            columns: Arc::clone(&columns),
             encoders,
             readiness: readiness.clone(),
             compute,

@@ -3,7 +3,7 @@
 //! 1. The new encoder starts beside the old one, with half of its sessions and for background work only.
 //! 2. A new collection is filled from the store, from the first revision on, while the old one answers and follows every write.
 //! 3. The new encoder starts whole, the collection catches up, and between two chunks of the indexer it takes over: it knows all that the old one
-//!    knew and is safe on disk, `serving.json` names it, and requests see encoder, collection and lexicon change as one value.
+//!    knew and is safe on disk, `serving.json` names it, and requests see encoder, collection, lexicon and categories change as one value.
 //! 4. The old collection's folder goes when its last reader is gone.
 //!
 //! A move that is cut off leaves a folder that the next start removes. What was encoded for it stays in the store, so asking again goes on from
@@ -26,10 +26,11 @@ use crate::{
     config::Settings,
     domain::{FieldError, Revision},
     encoder::{Encoder, EncoderMetrics, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, prepared},
+    features::Columns,
     http::{BuiltBy, Readiness, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing},
     index::{Collections, IndexError, Lexicon, VectorIndex},
     ingest::{IndexCollection, Ingest, Succession},
-    recommend::Models,
+    recommend::{CategoryMaker, ModelSet, Models},
     store::Store,
     telemetry::{Compute, Registry},
 };
@@ -51,6 +52,7 @@ pub(super) struct Rooms {
     pub(super) ingest: Ingest,
     pub(super) succession: Succession,
     pub(super) models: Models,
+    pub(super) columns: Arc<Columns>,
     pub(super) encoders: EncoderMetrics,
     pub(super) readiness: Readiness,
     pub(super) compute: Compute,
@@ -222,7 +224,7 @@ impl Inner {
 
     /// Gives the old collection: its name, and itself.
     async fn fill_and_swap(self: &Arc<Self>, model: &PreparedModel, goal: &BuiltFor, name: &str) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
-        let Rooms { settings, shelf, collections, store, ingest, succession, models, .. } = &self.rooms;
+        let Rooms { settings, shelf, collections, store, ingest, succession, models, columns, compute, .. } = &self.rooms;
         let serving = models.snapshot().encoder.clone();
         let is_the_same = serving.version() == goal.encoder;
         let encoder = if is_the_same { serving } else { self.start(model, settings.encoder.beside_another(model.manifest.precision)).await? };
@@ -236,24 +238,26 @@ impl Inner {
         filling.catch_up(|done| self.note(done as u64, 0)).await?;
 
         self.enter(ReindexPhase::Swapping);
-        let mut encoder = models.snapshot().encoder.clone();
+        let mut next = ModelSet { index, lexicon, collaborative: None, categories: None, ..ModelSet::clone(&models.snapshot()) };
         if !is_the_same {
-            encoder = self.start(model, settings.encoder.clone()).await?;
-            filling = filling.with_encoder(encoder.clone());
+            next.encoder = self.start(model, settings.encoder.clone()).await?;
+            filling = filling.with_encoder(next.encoder.clone());
+            // Made of this encoder's embeddings, and searches lean on them too: they change with it.
+            next.categories = CategoryMaker::new(models.clone(), Arc::clone(columns), compute.clone()).make_for(&next).await;
             let before = self.lock().running.as_ref().map_or(0, |running| running.done);
             filling.catch_up(|done| self.note(before + done as u64, 0)).await?;
         }
         let (taken, old) = oneshot::channel();
-        let (inner, next) = (Arc::clone(self), Serving { collection: name.to_owned(), built: goal.clone() });
+        let (inner, serving) = (Arc::clone(self), Serving { collection: name.to_owned(), built: goal.clone() });
         let swap = async move {
-            let (shelf, announced) = (inner.rooms.shelf.clone(), next.clone());
+            let (shelf, announced) = (inner.rooms.shelf.clone(), serving.clone());
             let announce = move || shelf.announce(&announced);
             inner.rooms.compute.run(announce).await.map_err(|error| error.to_string())?.map_err(|error| format!("serving.json cannot be written: {error}"))?;
             let old = Arc::clone(&inner.rooms.models.snapshot().index);
-            inner.rooms.models.publish_index(&encoder, &index, &lexicon);
-            inner.rooms.readiness.set_encoder(seams::facts_of(&encoder));
-            inner.say_that_it_serves(&next);
-            let before = std::mem::replace(&mut inner.lock().serving, next);
+            inner.rooms.models.publish_index(&next);
+            inner.rooms.readiness.set_encoder(seams::facts_of(&next.encoder));
+            inner.say_that_it_serves(&serving);
+            let before = std::mem::replace(&mut inner.lock().serving, serving);
             drop(taken.send((before.collection, old))); // nobody waits for it while the process stops
             Ok(())
         };

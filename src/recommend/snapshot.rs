@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use tokio::sync::watch;
-
 use crate::{
     domain::Embedding,
     encoder::Encoder,
@@ -48,53 +46,37 @@ pub struct Collaborative {
 
 /// The current [`ModelSet`], shared by all who read and the few who publish.
 #[derive(Clone)]
-pub struct Models(Arc<Shared>);
-
-struct Shared {
-    set: ArcSwap<ModelSet>,
-    /// Collections that were swapped in.
-    moves: watch::Sender<u64>,
-}
+pub struct Models(Arc<ArcSwap<ModelSet>>);
 
 impl Models {
     /// Starts with `set`.
     pub fn new(set: ModelSet) -> Self {
-        Self(Arc::new(Shared { set: ArcSwap::from_pointee(set), moves: watch::Sender::new(0) }))
+        Self(Arc::new(ArcSwap::from_pointee(set)))
     }
 
     /// The set as it is now; it stays whole for as long as it is held.
     pub fn snapshot(&self) -> Arc<ModelSet> {
-        self.0.set.load_full()
+        self.0.load_full()
     }
 
     /// Swaps in new weights beside the encoder and the index as they are.
     pub fn publish_collaborative(&self, collaborative: &Collaborative) {
-        self.0.set.rcu(|set| ModelSet { collaborative: Some(collaborative.clone()), ..ModelSet::clone(set) });
+        self.0.rcu(|set| ModelSet { collaborative: Some(collaborative.clone()), ..ModelSet::clone(set) });
     }
 
-    /// Swaps in another collection with what belongs to it, beside the weights as they are. Categories stay only where the encoder does.
-    pub fn publish_index(&self, encoder: &Encoder, index: &Arc<dyn VectorIndex>, lexicon: &Arc<Lexicon>) {
-        self.0.set.rcu(|set| {
-            let stay = set.encoder.version() == encoder.version();
-            ModelSet {
-                encoder: encoder.clone(),
-                index: Arc::clone(index),
-                lexicon: Arc::clone(lexicon),
-                collaborative: set.collaborative.clone(),
-                categories: set.categories.clone().filter(|_| stay),
-            }
+    /// Swaps in the encoder, collection, lexicon and categories of `next`, beside the weights as they are. Where it has no categories the old ones
+    /// stay if the encoder does.
+    pub fn publish_index(&self, next: &ModelSet) {
+        self.0.rcu(|set| {
+            let fits = set.encoder.version() == next.encoder.version();
+            let categories = next.categories.clone().or_else(|| set.categories.clone().filter(|_| fits));
+            ModelSet { categories, collaborative: set.collaborative.clone(), ..ModelSet::clone(next) }
         });
-        self.0.moves.send_modify(|moves| *moves += 1);
-    }
-
-    /// Counts collections that were swapped in; its receivers are told of each.
-    pub(super) fn moves(&self) -> watch::Receiver<u64> {
-        self.0.moves.subscribe()
     }
 
     /// Swaps in new categories, unless the encoder that they were made with has gone meanwhile.
     pub(super) fn publish_categories(&self, categories: &Arc<Categories>) {
-        self.0.set.rcu(|set| {
+        self.0.rcu(|set| {
             let fits = set.encoder.version() == categories.model_version();
             ModelSet { categories: if fits { Some(Arc::clone(categories)) } else { set.categories.clone() }, ..ModelSet::clone(set) }
         });

@@ -97,10 +97,15 @@ impl CategoryMaker {
         Self { models, columns, compute, known: Known::default() }
     }
 
+    /// The categories of a set that is still to be published; none where they cannot be made.
+    pub async fn make_for(mut self, set: &ModelSet) -> Option<Arc<Categories>> {
+        let made = self.make(set).await;
+        made.inspect_err(|error| tracing::warn!(%error, "the categories could not be made; they will come later")).ok().map(Arc::new)
+    }
+
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut made_of = None;
-        let mut moves = self.models.moves();
         loop {
             // Nothing of a snapshot is held while this rests: its collection may have to go.
             let state = self.state().await;
@@ -119,8 +124,6 @@ impl CategoryMaker {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
-                // Until there are new ones, texts are told no categories.
-                _ = moves.changed() => {}
             }
         }
     }

@@ -92,7 +92,7 @@ impl App {
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
-        let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
+        let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;
         let rooms = recommend::Rooms { models: models.clone(), columns, histories, popularity, signals, store: store.clone(), lexicon, compute };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 

@@ -102,7 +102,7 @@ impl App {
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
-        let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone());
+        let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;
         let rooms = recommend::Rooms {
             models: models.clone(),
             columns: Arc::clone(&columns),
@@ -125,7 +125,7 @@ impl App {
             ingest: ingest.clone(),
             succession: indexer.succession(),
             models: models.clone(),
-            columns: Arc::clone(&columns),
+            categories: category_maker.clone(),
             encoders,
             readiness: readiness.clone(),
             compute,

@@ -26,7 +26,6 @@ use crate::{
     config::Settings,
     domain::{FieldError, Revision},
     encoder::{Encoder, EncoderMetrics, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, prepared},
-    features::Columns,
     http::{BuiltBy, Readiness, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing},
     index::{Collections, IndexError, Lexicon, VectorIndex},
     ingest::{IndexCollection, Ingest, Succession},
@@ -52,7 +51,8 @@ pub(super) struct Rooms {
     pub(super) ingest: Ingest,
     pub(super) succession: Succession,
     pub(super) models: Models,
-    pub(super) columns: Arc<Columns>,
+    /// Makes those of the next set.
+    pub(super) categories: CategoryMaker,
     pub(super) encoders: EncoderMetrics,
     pub(super) readiness: Readiness,
     pub(super) compute: Compute,
@@ -224,7 +224,7 @@ impl Inner {
 
     /// Gives the old collection: its name, and itself.
     async fn fill_and_swap(self: &Arc<Self>, model: &PreparedModel, goal: &BuiltFor, name: &str) -> anyhow::Result<(String, Arc<dyn VectorIndex>)> {
-        let Rooms { settings, shelf, collections, store, ingest, succession, models, columns, compute, .. } = &self.rooms;
+        let Rooms { settings, shelf, collections, store, ingest, succession, models, categories, .. } = &self.rooms;
         let serving = models.snapshot().encoder.clone();
         let is_the_same = serving.version() == goal.encoder;
         let encoder = if is_the_same { serving } else { self.start(model, settings.encoder.beside_another(model.manifest.precision)).await? };
@@ -243,7 +243,7 @@ impl Inner {
             next.encoder = self.start(model, settings.encoder.clone()).await?;
             filling = filling.with_encoder(next.encoder.clone());
             // Made of this encoder's embeddings, and searches lean on them too: they change with it.
-            next.categories = CategoryMaker::new(models.clone(), Arc::clone(columns), compute.clone()).make_for(&next).await;
+            next.categories = categories.clone().make_for(&next).await;
             let before = self.lock().running.as_ref().map_or(0, |running| running.done);
             filling.catch_up(|done| self.note(before + done as u64, 0)).await?;
         }

@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod model;
+mod model_bench;
 mod progress;
 mod reindex;
 mod serve;
@@ -52,7 +53,7 @@ enum Command {
     Serve,
     /// Fetch the model, load the demo catalogue and serve it, with three requests to try
     Demo {
-        /// Ask in English and Chinese, print what came back, and exit with 0 if all is well, else with 1
+        /// Ask in English and Chinese, also for items of the other language, print what came back, and exit with 0 if all is well, else with 1
         #[arg(long)]
         check: bool,
     },

@@ -10,7 +10,10 @@ use crate::{
     encoder::{Choices, Manifest, Pooling, Precision, add, remove},
 };
 
-use super::progress::{fetched_gpu, prepared_model, show};
+use super::{
+    model_bench::{self, BenchFlags},
+    progress::{fetched_gpu, prepared_model, show},
+};
 
 #[derive(Subcommand)]
 pub(super) enum ModelCommand {
@@ -32,6 +35,11 @@ pub(super) enum ModelCommand {
         /// Which; without it the model of the settings
         name: Option<String>,
     },
+    /// Measure the precisions of a model on this machine and say which one to set; a minute or two
+    ///
+    /// Time of passes in one run, as shares of fp32; matrix products alone, as the limit; how near the embeddings stay; ways to share out the
+    /// cores. On the processor. Nothing is changed.
+    Bench(BenchFlags),
     /// Add a model from a sentence-transformers or Hugging Face folder
     ///
     /// The folder holds config.json, tokenizer.json and model.safetensors (BERT, RoBERTa, XLM-RoBERTa, DistilBERT) or model.onnx (as Optimum
@@ -91,6 +99,7 @@ pub(super) fn run(command: &ModelCommand, settings: &Settings) -> anyhow::Result
             println!("{} is ready in {}", model.version, models.display());
         }
         ModelCommand::Inspect { name } => print!("{}", described(&Manifest::named(&models, name.as_ref().unwrap_or(&settings.encoder.model))?)?),
+        ModelCommand::Bench(flags) => return model_bench::run(flags, settings),
         ModelCommand::Add(AddFlags { dir, name, pooling, max_tokens, query_prefix, item_prefix, cosine }) => {
             let choices = Choices {
                 name: name.clone(),

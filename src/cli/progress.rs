@@ -46,3 +46,10 @@ pub(super) fn items(total: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("  {msg} {bar:30} {pos}/{len} {per_sec} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(what)
 }
+
+/// A bar over the turns of a measurement; its length is set later.
+pub(super) fn turns(what: &'static str) -> ProgressBar {
+    eprintln!("{what}");
+    let style = ProgressStyle::with_template("  {bar:30} {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}

@@ -59,6 +59,12 @@ impl EncoderSettings {
         self.layout(precision, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
     }
 
+    /// Sessions and threads that these settings start on this machine's processor.
+    pub fn sessions_and_threads(&self, precision: Precision) -> (usize, usize) {
+        let Layout { sessions, threads } = self.layout_here(precision);
+        (sessions, threads)
+    }
+
     /// Tokens in a pass on a processor: more gains nothing there and makes people wait behind indexing.
     pub(super) fn batch_tokens_on_cpu(&self) -> usize {
         if self.batch_tokens == 0 { 256 } else { self.batch_tokens }

@@ -1,22 +1,23 @@
 //! int8 against fp32, in ratios of one run: `cargo bench --bench precision [model]`, or, without optimising this crate, which hardly takes part,
 //! `cargo test --bench precision`.
 //!
-//! Time is processor time of one thread: the models take turns, each for `TURN_MS`, and medians over the rounds are printed as shares of
+//! Time is processor time of one thread: the models take turns, each for 60 ms, and medians over the rounds are printed as shares of
 //! fp32, so that a busy machine slows all of them alike. Beside them the matrix products alone, as the limit. Then how near int8 comes to
 //! fp32: texts of `texts.tsv` (group, tab, text), or of the file that `INKLING_BENCH_TEXTS` names. With `--memory MODEL` resident memory
 //! instead.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 
 use inkling::{
-    encoder::{BareModel, BareProduct, Encoder, EncoderMetrics, EncoderSettings, Precision, PreparedModel, ProviderSetting, clean, prepare_as},
+    encoder::{
+        BareModel, BareProduct, Encoder, EncoderMetrics, EncoderSettings, Nearness, Precision, PreparedModel, ProviderSetting, ShapeTime, Turns, clean,
+        prepare_as, times,
+    },
     telemetry::Registry,
 };
 
-const SHAPES: [(usize, usize); 5] = [(1, 8), (1, 16), (1, 128), (8, 16), (32, 32)];
-const ROUNDS: usize = 11;
-const TURN_MS: f64 = 60.0;
+const TURNS: Turns = Turns { rounds: 11, turn: Duration::from_millis(60) };
 /// Groups whose texts are sentences: the figure is over these.
 const SENTENCES: [&str; 4] = ["english", "chinese", "en", "zh"];
 
@@ -36,56 +37,14 @@ fn load(model: &PreparedModel) -> BareModel {
     BareModel::load(model, &settings).unwrap()
 }
 
-/// Processor time of this thread so far. Linux only, as the scheduler tells it in nanoseconds.
-fn cpu_ms() -> f64 {
-    // The scheduler brings the figure up to date where a thread gives way, else every 4 ms.
-    std::thread::yield_now();
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    told.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e6
-}
-
-/// Milliseconds of one `work`, repeated for a turn.
-fn turn(mut work: impl FnMut()) -> f64 {
-    let start = cpu_ms();
-    let mut count = 0.0;
-    loop {
-        work();
-        count += 1.0;
-        let spent = cpu_ms() - start;
-        if spent >= TURN_MS {
-            return spent / count;
-        }
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Token ids without meaning: time does not depend on them.
-fn ids(batch: usize, seq: usize) -> Vec<Vec<u32>> {
-    (0..batch).map(|row| (0..seq).map(|at| 1000 + ((row * 7919 + at * 104_729) % 20_000) as u32).collect()).collect()
-}
-
-fn time(fp32: &mut BareModel, int8: &mut BareModel, products: &mut [BareProduct; 2]) {
+fn time(fp32: BareModel, int8: BareModel, mut products: [BareProduct; 2]) {
+    let times = times(&mut [fp32, int8], &mut products, TURNS, &mut |_, _| {}).unwrap();
     println!("{:<10} {:>10} {:>10} {:>10} {:>10}", "shape", "fp32 ms", "int8 ms", "share", "faster");
-    let mut peaks = [Vec::new(), Vec::new()];
-    for (batch, seq) in SHAPES {
-        let rows = ids(batch, seq);
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let (mut slow, mut fast) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            slow.push(turn(|| drop(fp32.forward(&rows).unwrap())));
-            fast.push(turn(|| drop(int8.forward(&rows).unwrap())));
-            for (product, peak) in products.iter_mut().zip(&mut peaks) {
-                peak.push(product.operations() / turn(|| product.run().unwrap()) / 1e6);
-            }
-        }
-        let (slow, fast) = (median(&mut slow), median(&mut fast));
-        println!("{:<10} {slow:>10.2} {fast:>10.2} {:>9.0}% {:>9.2}x", format!("{batch}x{seq}"), 100.0 * fast / slow, slow / fast);
+    for ShapeTime { texts, tokens, ms } in &times.shapes {
+        let (slow, fast) = (ms[0], ms[1]);
+        println!("{:<10} {slow:>10.2} {fast:>10.2} {:>9.0}% {:>9.2}x", format!("{texts}x{tokens}"), 100.0 * fast / slow, slow / fast);
     }
-    let [fp32, int8] = peaks.map(|mut peak| median(&mut peak));
+    let (fp32, int8) = (times.peaks[0] / 1e9, times.peaks[1] / 1e9);
     println!("matrix products alone: fp32 {fp32:.0}, int8 {int8:.0} billion operations a second: {:.2}x", int8 / fp32);
 }
 
@@ -105,12 +64,6 @@ fn embed(model: &mut BareModel, texts: &[String]) -> Vec<Vec<f32>> {
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-/// Mean and least cosine.
-fn nearness(a: &[Vec<f32>], b: &[Vec<f32>]) -> (f64, f64) {
-    let cosines: Vec<f64> = a.iter().zip(b).map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).collect();
-    (cosines.iter().sum::<f64>() / cosines.len() as f64, cosines.iter().copied().fold(1.0, f64::min))
 }
 
 /// Spearman's correlation of the similarities of all pairs.
@@ -137,14 +90,14 @@ fn fidelity(fp32: &mut BareModel, int8: &mut BareModel) {
     println!("{:<14} {:>6} {:>12} {:>12}", "texts", "count", "mean cosine", "least");
     for (group, texts) in texts() {
         let (exact, rounded) = (embed(fp32, &texts), embed(int8, &texts));
-        let (mean, least) = nearness(&exact, &rounded);
+        let Nearness { mean, least, .. } = Nearness::between(&exact, &rounded);
         writeln!(line, "{group:<14} {:>6} {mean:>12.5} {least:>12.5}", texts.len()).unwrap();
         if SENTENCES.contains(&group.as_str()) {
             all.extend(exact);
             all8.extend(rounded);
         }
     }
-    let (mean, least) = nearness(&all, &all8);
+    let Nearness { mean, least, .. } = Nearness::between(&all, &all8);
     print!("{line}");
     println!("{:<14} {:>6} {mean:>12.5} {least:>12.5}   Spearman of pairs {:.5}", "sentences", all.len(), spearman(&all, &all8));
 }
@@ -197,11 +150,11 @@ fn main() {
         let start = std::time::Instant::now();
         let [fp32, int8] = [Precision::Fp32, Precision::Int8].map(|precision| prepare_as(&models, &name, Some(precision), &mut |_| {}).unwrap());
         println!("\n{name} (prepared in {:.1} s)", start.elapsed().as_secs_f64());
-        let mut products = [Precision::Fp32, Precision::Int8].map(|precision| BareProduct::load(&fp32, precision).unwrap());
+        let products = [Precision::Fp32, Precision::Int8].map(|precision| BareProduct::load(&fp32, precision).unwrap());
         let (mut fp32, mut int8) = (load(&fp32), load(&int8));
         fidelity(&mut fp32, &mut int8);
         if std::env::var_os("INKLING_BENCH_NO_TIME").is_none() {
-            time(&mut fp32, &mut int8, &mut products);
+            time(fp32, int8, products);
         }
     }
 }

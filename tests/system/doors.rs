@@ -68,6 +68,8 @@ async fn metrics_have_the_names_that_dashboards_use_and_no_words_of_users() {
         "inkling_http_requests_total{",
         "inkling_http_request_seconds_bucket{",
         "inkling_recommend_stage_seconds_bucket{",
+        "inkling_categories_build_seconds_count ",
+        "inkling_categories_build_failures_total ",
         "inkling_encoder_forward_seconds_bucket{",
         "inkling_encoder_cache_hits_total ",
         "inkling_items_pending ",

@@ -3,7 +3,7 @@
 mod catalogue;
 mod events;
 
-use crate::domain::{Event, EventId, EventType, ItemId, Timestamp, UserId};
+use crate::domain::{Event, EventId, EventType, Item, ItemId, Timestamp, UserId};
 
 use super::App;
 
@@ -23,6 +23,18 @@ pub(crate) async fn load(app: &App, now: Timestamp) -> anyhow::Result<Loaded> {
         app.ingest.events(chunk.to_vec(), now).await?;
     }
     Ok(Loaded { items: loaded, events: events.len() })
+}
+
+/// Texts of the catalogue in these languages, in all where none is named or none fits: every other one or so, `most` at most.
+pub(crate) fn texts(languages: &[String], most: usize) -> Vec<String> {
+    let items = catalogue::items();
+    let fits = |item: &&Item| languages.is_empty() || item.language.as_ref().is_some_and(|language| languages.contains(language));
+    let mut texts: Vec<String> = items.iter().filter(fits).map(Item::full_text).collect();
+    if texts.is_empty() {
+        texts = items.iter().map(Item::full_text).collect();
+    }
+    let step = texts.len().div_ceil(most.max(1)).max(1);
+    texts.into_iter().step_by(step).collect()
 }
 
 /// How much was loaded.

@@ -2,9 +2,10 @@
 //!
 //! Each category has a prototype: the direction of its items' embeddings and its name's (a nearest-centroid classifier; on banking77 that is right
 //! for .85 of the texts). Cosines become probabilities in two steps. A softmax with temperature `t` weighs a category against the others; its
-//! log-odds and the cosine itself then go through a logistic curve (Platt 1999) fitted on items that the prototypes have not seen, their titles as texts:
+//! log-odds, the cosine itself and how common the category is then go through a logistic curve (Platt 1999) fitted on items that the prototypes have not
+//! seen, their titles as texts:
 //!
-//! `p = sigmoid(margin * (c/t - log sum of exp(others/t)) + cosine * c + bias)`
+//! `p = sigmoid(margin * (c/t - log sum of exp(others/t)) + cosine * c + prior * log_odds + bias)`
 //!
 //! So probabilities need not add up to 1. An item may be in two categories, then both may be near 1, where a softmax alone would give each
 //! a half; and a text that is like nothing in the catalogue has small cosines, and is told to be about nothing.
@@ -23,6 +24,8 @@ const LEAST: f32 = 0.1;
 const NAME_WEIGHT: f32 = 2.0;
 /// Fewer texts of known category teach no calibration.
 const FEWEST_SAMPLES: usize = 20;
+/// What the curve goes by: margin, cosine, how common the category is, and a constant.
+const FACTORS: usize = 4;
 const TEMPERATURES: [f32; 7] = [0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2];
 
 /// A category that a text is about.
@@ -49,6 +52,8 @@ pub struct Categories {
 pub(super) struct Prototypes {
     width: usize,
     rows: Vec<f32>,
+    /// How common each category is among the items; 0 where that is not known.
+    log_odds: Vec<f32>,
 }
 
 /// Sums of embeddings by category, on the way to prototypes.
@@ -71,13 +76,14 @@ pub(super) struct Calibration {
     temperature: f32,
     margin: f32,
     cosine: f32,
+    prior: f32,
     bias: f32,
 }
 
 impl Default for Calibration {
     /// A plain softmax, for a catalogue too small to learn from.
     fn default() -> Self {
-        Self { temperature: 0.05, margin: 1.0, cosine: 0.0, bias: 0.0 }
+        Self { temperature: 0.05, margin: 1.0, cosine: 0.0, prior: 0.0, bias: 0.0 }
     }
 }
 
@@ -104,7 +110,7 @@ impl Categories {
 
     /// What a text is about, most probable first: at most five. 0.1 ms for 2,000 categories.
     pub(in crate::recommend) fn of(&self, text: &Embedding) -> Vec<CategoryProbability> {
-        let probabilities = self.calibration.probabilities(&self.prototypes.cosines(text));
+        let probabilities = self.calibration.probabilities(&self.prototypes, text);
         let mut told: Vec<(usize, f32)> = probabilities.into_iter().enumerate().filter(|(_, probability)| *probability >= LEAST).collect();
         told.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         told.into_iter().take(MOST).map(|(place, probability)| CategoryProbability { category: Arc::clone(&self.names[place]), probability }).collect()
@@ -135,11 +141,20 @@ impl Sums {
                 row.iter_mut().for_each(|x| *x /= norm);
             }
         }
-        Prototypes { width: self.width, rows: self.rows }
+        let categories = self.rows.len() / self.width.max(1);
+        Prototypes { width: self.width, rows: self.rows, log_odds: vec![0.0; categories] }
     }
 }
 
 impl Prototypes {
+    /// Of `items` in all, so many are in each category.
+    pub(super) fn with_counts(mut self, counts: &[usize], items: usize) -> Self {
+        for (log_odds, count) in self.log_odds.iter_mut().zip(counts) {
+            *log_odds = ((*count as f32 + 1.0) / (items.saturating_sub(*count) as f32 + 1.0)).ln();
+        }
+        self
+    }
+
     fn cosines(&self, text: &Embedding) -> Vec<f32> {
         self.rows.chunks_exact(self.width.max(1)).map(|row| dot(row, text)).collect()
     }
@@ -173,10 +188,13 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 impl Calibration {
-    /// For the cosines of one text with all categories.
-    fn probabilities(&self, cosines: &[f32]) -> Vec<f32> {
-        let curve = |(margin, cosine): (f32, &f32)| sigmoid(f64::from(self.margin * margin + self.cosine * cosine + self.bias)) as f32;
-        margins(cosines, self.temperature).into_iter().zip(cosines).map(curve).collect()
+    /// Of one text, for all categories.
+    fn probabilities(&self, prototypes: &Prototypes, text: &Embedding) -> Vec<f32> {
+        let cosines = prototypes.cosines(text);
+        let curve = |((margin, cosine), log_odds): ((f32, &f32), &f32)| {
+            sigmoid(f64::from(self.margin * margin + self.cosine * cosine + self.prior * log_odds + self.bias)) as f32
+        };
+        margins(&cosines, self.temperature).into_iter().zip(&cosines).zip(&prototypes.log_odds).map(curve).collect()
     }
 
     /// Fitted by maximum likelihood to texts whose categories the prototypes do not know. Some 100 ms for 400 texts and 2,000 categories.
@@ -185,50 +203,53 @@ impl Calibration {
             return Self::default();
         }
         let cosines: Vec<Vec<f32>> = samples.iter().map(|sample| prototypes.cosines(&sample.embedding)).collect();
-        let fits = TEMPERATURES.map(|temperature| fit_at(temperature, &cosines, samples));
+        let fits = TEMPERATURES.map(|temperature| fit_at(temperature, &cosines, &prototypes.log_odds, samples));
         let best = fits.into_iter().filter(|(_, loss)| loss.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1));
         best.map_or_else(Self::default, |(calibration, _)| calibration)
     }
 }
 
-/// Logistic regression of "the text is in the category" on margin and cosine, by Newton's method. With the mean loss of a pair.
-fn fit_at(temperature: f32, cosines: &[Vec<f32>], samples: &[Sample]) -> (Calibration, f64) {
+/// Logistic regression of "the text is in the category" on margin, cosine and how common the category is, by Newton's method. With the mean loss of a
+/// pair.
+fn fit_at(temperature: f32, cosines: &[Vec<f32>], log_odds: &[f32], samples: &[Sample]) -> (Calibration, f64) {
     /// Keeps the weights finite where the categories can be told apart without fault.
     const RIDGE: f64 = 0.1;
     let count: f64 = cosines.iter().map(|row| row.len() as f64).sum();
     let centre = cosines.iter().flatten().map(|cosine| f64::from(*cosine)).sum::<f64>() / count.max(1.0);
-    let pairs: Vec<([f64; 3], f64)> = cosines
+    let common = log_odds.iter().copied().map(f64::from).sum::<f64>() / log_odds.len().max(1) as f64;
+    let pairs: Vec<([f64; FACTORS], f64)> = cosines
         .iter()
         .zip(samples)
         .flat_map(|(row, sample)| {
             let margins = margins(row, temperature);
-            let pair = |(place, (margin, cosine)): (usize, (f32, &f32))| {
-                ([f64::from(margin), f64::from(*cosine) - centre, 1.0], if sample.categories.contains(&place) { 1.0 } else { 0.0 })
+            let pair = |(place, ((margin, cosine), log_odds)): (usize, ((f32, &f32), &f32))| {
+                let x = [f64::from(margin), f64::from(*cosine) - centre, f64::from(*log_odds) - common, 1.0];
+                (x, if sample.categories.contains(&place) { 1.0 } else { 0.0 })
             };
-            margins.into_iter().zip(row).enumerate().map(pair).collect::<Vec<_>>()
+            margins.into_iter().zip(row).zip(log_odds).enumerate().map(pair).collect::<Vec<_>>()
         })
         .collect();
-    let mut weights = [1.0, 0.0, 0.0];
+    let mut weights = [1.0, 0.0, 0.0, 0.0];
     let prior = weights;
-    let loss_of = |weights: &[f64; 3]| {
-        let value = |x: &[f64; 3]| x.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
+    let loss_of = |weights: &[f64; FACTORS]| {
+        let value = |x: &[f64; FACTORS]| x.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
         // log(1 + e^v) - y v, without overflow
         pairs.iter().map(|(x, y)| value(x).max(0.0) + (-value(x).abs()).exp().ln_1p() - y * value(x)).sum::<f64>()
             + RIDGE * weights.iter().zip(prior).map(|(w, p)| (w - p).powi(2)).sum::<f64>() / 2.0
     };
     let mut loss = loss_of(&weights);
     for _ in 0..25 {
-        let (mut gradient, mut hessian) = ([0.0; 3], [[0.0; 3]; 3]);
+        let (mut gradient, mut hessian) = ([0.0; FACTORS], [[0.0; FACTORS]; FACTORS]);
         for (x, y) in &pairs {
             let p = sigmoid(x.iter().zip(&weights).map(|(x, w)| x * w).sum());
-            for i in 0..3 {
+            for i in 0..FACTORS {
                 gradient[i] += (p - y) * x[i];
-                for j in 0..3 {
+                for j in 0..FACTORS {
                     hessian[i][j] += p * (1.0 - p) * x[i] * x[j];
                 }
             }
         }
-        for i in 0..3 {
+        for i in 0..FACTORS {
             gradient[i] += RIDGE * (weights[i] - prior[i]);
             hessian[i][i] += RIDGE;
         }
@@ -236,7 +257,7 @@ fn fit_at(temperature: f32, cosines: &[Vec<f32>], samples: &[Sample]) -> (Calibr
         // Halved until it helps: far from the optimum a full step overshoots.
         let mut shrink = 1.0;
         let better = loop {
-            let next: [f64; 3] = std::array::from_fn(|i| weights[i] - shrink * step[i]);
+            let next: [f64; FACTORS] = std::array::from_fn(|i| weights[i] - shrink * step[i]);
             let next_loss = loss_of(&next);
             if next_loss < loss {
                 break Some((next, next_loss));
@@ -253,21 +274,22 @@ fn fit_at(temperature: f32, cosines: &[Vec<f32>], samples: &[Sample]) -> (Calibr
             break;
         }
     }
-    let [margin, cosine, bias] = weights;
-    let calibration = Calibration { temperature, margin: margin as f32, cosine: cosine as f32, bias: (bias - cosine * centre) as f32 };
+    let [margin, cosine, prior, bias] = weights;
+    let bias = (bias - cosine * centre - prior * common) as f32;
+    let calibration = Calibration { temperature, margin: margin as f32, cosine: cosine as f32, prior: prior as f32, bias };
     (calibration, loss / count.max(1.0))
 }
 
 /// `matrix * x = right`, by Gauss with pivots; `None` for a singular matrix.
-fn solved(mut matrix: [[f64; 3]; 3], mut right: [f64; 3]) -> Option<[f64; 3]> {
-    for column in 0..3 {
-        let pivot = (column..3).max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()))?;
+fn solved(mut matrix: [[f64; FACTORS]; FACTORS], mut right: [f64; FACTORS]) -> Option<[f64; FACTORS]> {
+    for column in 0..FACTORS {
+        let pivot = (column..FACTORS).max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()))?;
         matrix.swap(column, pivot);
         right.swap(column, pivot);
         if matrix[column][column].abs() < 1e-12 {
             return None;
         }
-        for row in column + 1..3 {
+        for row in column + 1..FACTORS {
             let factor = matrix[row][column] / matrix[column][column];
             let above = matrix[column];
             for (value, above) in matrix[row].iter_mut().zip(above).skip(column) {
@@ -276,9 +298,9 @@ fn solved(mut matrix: [[f64; 3]; 3], mut right: [f64; 3]) -> Option<[f64; 3]> {
             right[row] -= factor * right[column];
         }
     }
-    let mut x = [0.0; 3];
-    for row in (0..3).rev() {
-        let known: f64 = (row + 1..3).map(|column| matrix[row][column] * x[column]).sum();
+    let mut x = [0.0; FACTORS];
+    for row in (0..FACTORS).rev() {
+        let known: f64 = (row + 1..FACTORS).map(|column| matrix[row][column] * x[column]).sum();
         x[row] = (right[row] - known) / matrix[row][row];
     }
     Some(x)
@@ -318,7 +340,7 @@ mod tests {
 
         let calibration = Calibration::fit(&prototypes, &samples);
 
-        let probabilities = calibration.probabilities(&prototypes.cosines(&at(1.0, 0.4)));
+        let probabilities = calibration.probabilities(&prototypes, &at(1.0, 0.4));
         assert!((probabilities[0] - 0.75).abs() < 0.02 && (probabilities[1] - 0.25).abs() < 0.02, "{probabilities:?} by {calibration:?}");
     }
 
@@ -329,7 +351,20 @@ mod tests {
 
         let calibration = Calibration::fit(&prototypes, &samples);
 
-        assert!(calibration.probabilities(&prototypes.cosines(&at(1.0, 1.0))).iter().all(|p| *p > 0.9));
+        assert!(calibration.probabilities(&prototypes, &at(1.0, 1.0)).iter().all(|p| *p > 0.9));
+    }
+
+    #[test]
+    fn of_two_categories_that_a_text_is_as_near_to_the_common_one_is_told() {
+        // Every text is between both; nine of ten are in the first, as are nine of ten items.
+        let sample = |place: usize| Sample { embedding: at(1.0, 1.0), categories: vec![place] };
+        let samples: Vec<Sample> = (0..400).map(|i| sample(usize::from(i % 10 == 0))).collect();
+        let prototypes = two_categories().with_counts(&[900, 100], 1_000);
+
+        let calibration = Calibration::fit(&prototypes, &samples);
+
+        let probabilities = calibration.probabilities(&prototypes, &at(1.0, 1.0));
+        assert!((probabilities[0] - 0.9).abs() < 0.02 && (probabilities[1] - 0.1).abs() < 0.02, "{probabilities:?} by {calibration:?}");
     }
 
     #[test]
@@ -339,7 +374,7 @@ mod tests {
 
         let calibration = Calibration::fit(&empty, &samples);
 
-        assert!(calibration.probabilities(&empty.cosines(&at(0.0, 1.0))).iter().all(|p| p.is_finite()));
-        assert!(Calibration::default().probabilities(&[]).is_empty());
+        assert!(calibration.probabilities(&empty, &at(0.0, 1.0)).iter().all(|p| p.is_finite()));
+        assert!(Calibration::default().probabilities(&Sums::new(0, 2).into_prototypes(), &at(0.0, 1.0)).is_empty());
     }
 }

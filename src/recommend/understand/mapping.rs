@@ -5,9 +5,9 @@
 //! make it a million times. Bounded: 2,000 categories, 64 items of each, 400 titles to calibrate on, 16 languages with 512 items each. What was encoded
 //! once is kept.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BinaryHeap, sync::Arc, time::Duration};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,14 @@ use crate::{
     encoder::{EncodeError, clean},
     features::Columns,
     index::IndexError,
-    telemetry::{Compute, ComputeError},
+    telemetry::{Compute, ComputeError, Registry},
 };
 
 use super::{
-    super::snapshot::{ModelSet, Models},
+    super::{
+        metrics::MakerMetrics,
+        snapshot::{ModelSet, Models},
+    },
     across::{Across, FEWEST_ITEMS, LanguageSum},
     categories::{Calibration, Categories, Sample, Sums},
 };
@@ -53,15 +56,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REST: u32 = 20;
 
 /// Keeps the categories of a snapshot up to date.
+#[derive(Clone)]
 pub struct CategoryMaker {
     models: Models,
     columns: Arc<Columns>,
     compute: Compute,
+    metrics: MakerMetrics,
     known: Known,
 }
 
 /// What was encoded before, by the model it belongs to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     model_version: String,
     names: FxHashMap<Arc<str>, Embedding>,
@@ -83,18 +88,23 @@ enum MakeError {
 #[derive(Default)]
 struct Layout {
     names: Vec<Arc<str>>,
-    /// Each item once, with the places of its categories.
+    /// Items of each.
+    counts: Vec<usize>,
+    /// Items that are in any category.
+    in_any: usize,
+    /// Each item once, with the places of categories that it shows.
     items: Vec<(ItemKey, Vec<usize>)>,
-    /// Held-out ones of `items`, with their titles.
-    samples: FxHashMap<ItemKey, String>,
+    /// Held-out items with their titles and the places of all their categories. Drawn from all items alike: among those that show a category rare ones
+    /// are as frequent as common ones, and would be told too often.
+    samples: Vec<(ItemKey, String, Vec<usize>)>,
     /// Items of each language, the one with the most first.
     languages: Vec<Vec<ItemKey>>,
 }
 
 impl CategoryMaker {
-    /// Reads `columns` and the snapshot of `models`, and publishes there.
-    pub fn new(models: Models, columns: Arc<Columns>, compute: Compute) -> Self {
-        Self { models, columns, compute, known: Known::default() }
+    /// Reads `columns` and the snapshot of `models`, and publishes there. Fails when `registry` has its metrics already.
+    pub fn new(models: Models, columns: Arc<Columns>, compute: Compute, registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self { models, columns, compute, metrics: MakerMetrics::register(registry)?, known: Known::default() })
     }
 
     /// The categories of a set that is still to be published; none where they cannot be made.
@@ -116,7 +126,10 @@ impl CategoryMaker {
                     () = stop.cancelled() => return,
                     made = self.make_and_publish() => match made {
                         Ok(()) => made_of = Some(state),
-                        Err(error) => tracing::warn!(%error, "the categories could not be made; trying again"),
+                        Err(error) => {
+                            self.metrics.failed.inc();
+                            tracing::warn!(%error, "the categories could not be made; trying again");
+                        }
                     }
                 }
                 pause = pause.max(REST * begun.elapsed());
@@ -139,6 +152,8 @@ impl CategoryMaker {
         let set = self.models.snapshot();
         let begun = Instant::now();
         let categories = self.make(&set).await?;
+        self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+        self.metrics.count.set(i64::try_from(categories.len()).unwrap_or(i64::MAX));
         tracing::debug!(categories = categories.len(), "made {} categories in {:?}", categories.len(), begun.elapsed());
         self.models.publish_categories(&Arc::new(categories));
         Ok(())
@@ -153,6 +168,7 @@ impl CategoryMaker {
             self.known = Known { model_version: set.encoder.version().to_owned(), ..Known::default() };
         }
         let width = set.encoder.width();
+        let held_out: FxHashSet<ItemKey> = layout.samples.iter().map(|(key, ..)| *key).collect();
         let (mut all, mut seen) = (Sums::new(layout.names.len(), width), Sums::new(layout.names.len(), width));
         for chunk in layout.items.chunks(CHUNK) {
             let keys: Vec<ItemKey> = chunk.iter().map(|(key, _)| *key).collect();
@@ -161,7 +177,7 @@ impl CategoryMaker {
                 let Some(embedding) = embeddings.get(key) else { continue };
                 for place in places {
                     all.add(*place, embedding, 1.0);
-                    if !layout.samples.contains_key(key) {
+                    if !held_out.contains(key) {
                         seen.add(*place, embedding, 1.0);
                     }
                 }
@@ -176,9 +192,11 @@ impl CategoryMaker {
             }
         }
         let samples = self.samples(set, &layout).await?;
-        let calibration = self.compute.run(move || Calibration::fit(&seen.into_prototypes(), &samples)).await?;
+        let seen = seen.into_prototypes().with_counts(&layout.counts, layout.in_any);
+        let calibration = self.compute.run(move || Calibration::fit(&seen, &samples)).await?;
+        let prototypes = all.into_prototypes().with_counts(&layout.counts, layout.in_any);
         let model_version = set.encoder.version().to_owned();
-        Ok(Categories { model_version, names: layout.names, prototypes: all.into_prototypes(), calibration, across })
+        Ok(Categories { model_version, names: layout.names, prototypes, calibration, across })
     }
 
     async fn encode_names(&mut self, set: &ModelSet, layout: &Layout) -> Result<(), EncodeError> {
@@ -199,8 +217,7 @@ impl CategoryMaker {
             self.known.titles.clear();
         }
         let mut samples = Vec::with_capacity(layout.samples.len());
-        for (key, categories) in &layout.items {
-            let Some(title) = layout.samples.get(key) else { continue };
+        for (_, title, categories) in &layout.samples {
             let embedding = match self.known.titles.get(title) {
                 Some(embedding) => embedding.clone(),
                 None => match set.encoder.encode(title, std::time::Instant::now() + PATIENCE).await {
@@ -236,8 +253,9 @@ impl Layout {
     /// Newest items first, a few thousand rows a lock.
     fn read(columns: &Columns) -> Self {
         let mut by_name: FxHashMap<Arc<str>, (usize, Vec<ItemKey>)> = FxHashMap::default();
-        let mut titles: FxHashMap<ItemKey, String> = FxHashMap::default();
+        let mut drawn: BinaryHeap<(u32, ItemKey, String)> = BinaryHeap::new();
         let mut by_language: FxHashMap<Box<str>, (usize, Vec<ItemKey>)> = FxHashMap::default();
+        let mut in_any = 0;
         let mut end = columns.read().rows();
         while end > 0 {
             let table = columns.read();
@@ -254,23 +272,27 @@ impl Layout {
                         by_language.insert(language.into(), (1, vec![key]));
                     }
                 }
-                let mut shows = false;
+                in_any += usize::from(!facts.categories.is_empty());
                 for name in &facts.categories {
                     if let Some((count, items)) = by_name.get_mut(name.as_str()) {
                         *count += 1;
                         if items.len() < MAX_ITEMS && items.last() != Some(&key) {
                             items.push(key);
-                            shows = true;
                         }
                     } else if by_name.len() < MAX_NAMES {
                         by_name.insert(name.as_str().into(), (1, vec![key]));
-                        shows = true;
                     }
                 }
-                let held_out = key.0.wrapping_mul(0x9E37_79B1) >> 16; // neighbours are often alike
-                if shows && held_out.is_multiple_of(HELD_OUT) && titles.len() < MAX_SAMPLES {
+                // As good as drawn by lot, and the same next time: the smallest numbers after a mixing that gives no two items the same.
+                let lot = key.0.wrapping_mul(0x9E37_79B1);
+                let held_out = (lot >> 16).is_multiple_of(HELD_OUT); // neighbours are often alike
+                let smaller = drawn.len() < MAX_SAMPLES || drawn.peek().is_some_and(|(largest, ..)| lot < *largest);
+                if held_out && smaller && !facts.categories.is_empty() {
                     let title = facts.title.as_deref().map(clean).filter(|title| !title.is_empty());
-                    titles.extend(title.map(|title| (key, title)));
+                    drawn.extend(title.map(|title| (lot, key, title)));
+                    if drawn.len() > MAX_SAMPLES {
+                        drawn.pop();
+                    }
                 }
             }
             end = start;
@@ -287,21 +309,21 @@ impl Layout {
                 items.entry(*key).or_default().push(place);
             }
         }
-        // The full set of a sample's categories, also of those that had enough items without it.
-        let table = columns.read();
-        let places: FxHashMap<&str, usize> = ranked.iter().enumerate().map(|(place, (name, _))| (&**name, place)).collect();
         let mut items: Vec<(ItemKey, Vec<usize>)> = items.into_iter().collect();
         items.sort_unstable_by_key(|(key, _)| *key); // sums of floats must not depend on a map's order
-        for (key, known) in items.iter_mut().filter(|(key, _)| titles.contains_key(key)) {
-            if let Some(facts) = table.facts(*key) {
-                known.clear();
-                known.extend(facts.categories.iter().filter_map(|name| places.get(name.as_str())));
-            }
-        }
+        let table = columns.read();
+        let places: FxHashMap<&str, usize> = ranked.iter().enumerate().map(|(place, (name, _))| (&**name, place)).collect();
+        let sample = |(_, key, title): (u32, ItemKey, String)| {
+            let categories = table.facts(key)?.categories.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
+            Some((key, title, categories))
+        };
+        let samples = drawn.into_sorted_vec().into_iter().filter_map(sample).collect();
         Self {
+            counts: ranked.iter().map(|(_, (count, _))| *count).collect(),
+            in_any,
             names: ranked.into_iter().map(|(name, _)| name).collect(),
             items,
-            samples: titles,
+            samples,
             languages: languages.into_iter().map(|(_, (_, keys))| keys).collect(),
         }
     }

@@ -88,7 +88,9 @@ async fn judged(items: Vec<Item>) -> Vec<(Option<String>, f32)> {
                 places[i].iter().for_each(|place| sums.add(*place, &embeddings[i], 1.0));
             }
             name_embeddings.iter().enumerate().for_each(|(place, name)| sums.add_name(place, name));
-            let prototypes = sums.into_prototypes();
+            let mut counts = vec![0; names.len()];
+            places.iter().flatten().for_each(|place| counts[*place] += 1);
+            let prototypes = sums.into_prototypes().with_counts(&counts, items.len());
             let sample = |i: usize| Sample { embedding: titles[i].clone(), categories: places[i].clone() };
             let samples: Vec<Sample> = (0..items.len()).filter(|i| i % FOLDS == fitted).map(sample).collect();
             let calibration = Calibration::fit(&prototypes, &samples);

@@ -305,6 +305,48 @@ const FILLERS: &[&str] = &[
 /// Words that may go from the ends of what is wanted even where more is left.
 const LOOSE: &[&str] = &["please", "but", "and", "or", "thanks", "thx", "because", "so", "since", "as"];
 
+/// What goods are made of.
+const MATERIALS: &[&str] = &[
+    "acrylic",
+    "aluminium",
+    "aluminum",
+    "bamboo",
+    "cashmere",
+    "ceramic",
+    "cotton",
+    "denim",
+    "elastane",
+    "fleece",
+    "fur",
+    "glass",
+    "latex",
+    "leather",
+    "linen",
+    "lycra",
+    "metal",
+    "mohair",
+    "nylon",
+    "plastic",
+    "polyester",
+    "polyurethane",
+    "rayon",
+    "rubber",
+    "satin",
+    "silk",
+    "spandex",
+    "steel",
+    "suede",
+    "synthetic",
+    "teflon",
+    "velvet",
+    "vinyl",
+    "viscose",
+    "wood",
+    "wooden",
+    "wool",
+    "woollen",
+];
+
 /// A trigger at work: where the cut begins, where its object does, and whether `and` goes on with the list.
 struct Trigger {
     first: usize,
@@ -322,7 +364,7 @@ pub(super) fn cuts(text: &str) -> Vec<Cut> {
     let (mut at, mut free) = (0, 0); // words before `free` belong to a cut already
     while at < words.len() {
         let found = Sentence(&words).trigger(at).and_then(|trigger| {
-            let (objects, end) = Sentence(&words).objects(&trigger)?;
+            let (objects, end) = Sentence(&words).material(&trigger).or_else(|| Sentence(&words).objects(&trigger))?;
             Some((trigger.first.max(free), objects, end))
         });
         match found {
@@ -531,6 +573,15 @@ impl Sentence<'_> {
             place -= if relative { 2 } else { 1 };
         }
         place
+    }
+
+    /// What alone is rejected in "avoid polyester shirts": who types nothing else looks for shirts. Of materials only, because of "avoid high heels".
+    fn material(&self, trigger: &Trigger) -> Option<(Vec<Range<usize>>, usize)> {
+        let [avoid, material, things] = self.0 else { return None };
+        let many = things.lower.len() > 3 && things.lower.ends_with('s') && !things.lower.ends_with("ss");
+        let plain = material.broken.is_none() && things.broken.is_none();
+        let rejects = trigger.first == 0 && matches!(avoid.lower.as_str(), "avoid" | "avoiding" | "exclude" | "excluding");
+        (rejects && plain && many && MATERIALS.contains(&material.lower.as_str())).then(|| (vec![material.bytes.clone()], 2))
     }
 
     /// The objects of a trigger and the word after them.

@@ -8,11 +8,12 @@ use super::{
     EventOutcome, ItemOutcome, PatchOutcome, StoreError,
     catalogue::{self, Deletion, NewItem, Patch},
     database::{Connection, Numbers},
-    derived::{self, NewEmbeddings},
+    derived::{self, Flushed, NewEmbeddings},
     event_log::{self, NewEvent},
     exposure_log,
+    lease::{self, Lease, LeaseRequest},
 };
-use crate::domain::{AttributeType, Exposure, Revision, StoredItem};
+use crate::domain::{AttributeType, Exposure, StoredItem};
 
 /// One caller's write: what goes in, the outcome once it is applied, and where the answer goes.
 pub(super) struct Call<I, O> {
@@ -41,7 +42,8 @@ pub(super) enum Write {
     Items(Call<Vec<NewItem>, Vec<ItemOutcome>>),
     Patch(Call<Patch, PatchOutcome>),
     Delete(Call<Deletion, Option<StoredItem>>),
-    Flushed(Call<(String, Revision), ()>),
+    Flushed(Call<Flushed, bool>),
+    Lease(Call<LeaseRequest, Option<Lease>>),
     Embeddings(Call<NewEmbeddings, ()>),
 }
 
@@ -51,7 +53,7 @@ impl Write {
         match self {
             Self::Events(call) => call.input.len(),
             Self::Items(call) => call.input.len(),
-            Self::Patch(_) | Self::Delete(_) | Self::Flushed(_) => 1,
+            Self::Patch(_) | Self::Delete(_) | Self::Flushed(_) | Self::Lease(_) => 1,
             Self::Embeddings(call) => call.input.vectors.len(),
         }
     }
@@ -64,6 +66,7 @@ impl Write {
             Self::Patch(call) => call.answer(committed),
             Self::Delete(call) => call.answer(committed),
             Self::Flushed(call) => call.answer(committed),
+            Self::Lease(call) => call.answer(committed),
             Self::Embeddings(call) => call.answer(committed),
         }
     }
@@ -89,6 +92,7 @@ pub(super) async fn commit(connection: &mut Connection, ledger: &mut Ledger, wri
     let mut events = Vec::new();
     let mut catalogue = Vec::new();
     let mut flushed = Vec::new();
+    let mut leases = Vec::new();
     let mut embeddings = Vec::new();
     for write in writes {
         match write {
@@ -96,18 +100,23 @@ pub(super) async fn commit(connection: &mut Connection, ledger: &mut Ledger, wri
             Write::Items(call) => catalogue.push(catalogue::Change::Put(call)),
             Write::Patch(call) => catalogue.push(catalogue::Change::Patch(call)),
             Write::Delete(call) => catalogue.push(catalogue::Change::Delete(call)),
-            Write::Flushed(call) => flushed.push(&call.input),
+            Write::Flushed(call) => flushed.push(call),
+            Write::Lease(call) => leases.push(call),
             Write::Embeddings(call) => embeddings.push(&call.input),
         }
     }
-    let only_events = catalogue.is_empty() && flushed.is_empty() && embeddings.is_empty() && exposures.is_empty();
+    let only_events = catalogue.is_empty() && flushed.is_empty() && leases.is_empty() && embeddings.is_empty() && exposures.is_empty();
     if connection.is_alone() && only_events && events.iter().map(|call| call.input.len()).sum::<usize>() <= connection.insert_rows() {
         // One INSERT is a transaction by itself: that spares two trips to the connection's thread of three.
         return event_log::append(connection, ledger, &mut events).await;
     }
     connection.begin(&mut ledger.next).await?;
-    for (collection, revision) in flushed {
-        derived::write_flushed(connection, collection, *revision).await?;
+    let begun = ledger.next;
+    for call in leases {
+        call.outcome = lease::apply(connection, &call.input).await?;
+    }
+    for call in flushed {
+        call.outcome = derived::write_flushed(connection, &call.input).await?;
     }
     for new in embeddings {
         derived::write_embeddings(connection, new).await?;
@@ -115,5 +124,5 @@ pub(super) async fn commit(connection: &mut Connection, ledger: &mut Ledger, wri
     event_log::append(connection, ledger, &mut events).await?;
     catalogue::apply(connection, ledger, &mut catalogue).await?;
     exposure_log::append(connection, exposures).await?;
-    connection.commit(&ledger.next).await
+    connection.commit(&begun, &ledger.next).await
 }

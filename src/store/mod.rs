@@ -6,12 +6,14 @@
 
 mod batch;
 mod catalogue;
+mod changes;
 mod database;
 mod derived;
 mod error;
 mod event_log;
 mod exposure_log;
 mod hash;
+mod lease;
 mod merge;
 mod metrics;
 mod settings;
@@ -33,9 +35,11 @@ use crate::{domain::Exposure, telemetry::Registry};
 
 pub use self::{
     catalogue::{ItemCounts, ItemOutcome, PatchOutcome},
+    changes::Changes,
     error::StoreError,
     event_log::EventOutcome,
     hash::ContentHash,
+    lease::Lease,
     settings::{DatabaseUrl, InvalidDatabaseUrl, StoreSettings},
 };
 
@@ -50,6 +54,10 @@ pub struct Store {
 
 struct Shared {
     catalogue_id: String,
+    /// The name of this process and its folder among those on a shared database; `None` where there are no others.
+    replica: Option<String>,
+    /// This opening of the store, as the holder of leases.
+    holder: String,
     messages: mpsc::UnboundedSender<Message>,
     /// Bounds `messages` by entries, so that bulk calls count for what they are.
     places: Arc<Semaphore>,
@@ -67,6 +75,7 @@ impl Store {
     pub async fn open(folder: &Path, settings: &StoreSettings, registry: &Registry) -> Result<Self, StoreError> {
         let metrics = Arc::new(Metrics::register(registry)?);
         let lock = FolderLock::acquire(folder, LOCK_PATIENCE).await?;
+        let replica = settings.url.is_some().then(|| replica_name(folder)).transpose()?;
         let database = Database::new(folder, settings);
         let mut connection = database.first_writer().await?;
         let catalogue_id = catalogue_id(&mut connection).await?;
@@ -89,8 +98,9 @@ impl Store {
             lock,
         };
         tokio::spawn(writer.run());
+        let holder = uuid::Uuid::now_v7().to_string();
         let places = Arc::new(Semaphore::new(queue as usize));
-        Ok(Self { shared: Arc::new(Shared { catalogue_id, messages, places, queue, exposures, readers, metrics }) })
+        Ok(Self { shared: Arc::new(Shared { catalogue_id, replica, holder, messages, places, queue, exposures, readers, metrics }) })
     }
 
     /// The database's name for itself: artefacts of another one do not fit, because its keys mean other items.
@@ -146,6 +156,19 @@ async fn catalogue_id(connection: &mut Connection) -> Result<String, StoreError>
     let fresh = uuid::Uuid::now_v7().to_string();
     query("INSERT INTO meta (name, value) VALUES ('catalogue_id', $1) ON CONFLICT (name) DO NOTHING").bind(fresh).execute(connection).await?;
     query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(connection).await?.get(0)
+}
+
+/// The name of a data folder among those of other replicas, made up at its first start: its index and what is known of it belong together.
+fn replica_name(folder: &Path) -> Result<String, StoreError> {
+    let file = folder.join("replica");
+    if let Ok(name) = std::fs::read_to_string(&file)
+        && let Ok(name) = name.trim().parse::<uuid::Uuid>()
+    {
+        return Ok(name.to_string());
+    }
+    let name = uuid::Uuid::now_v7().to_string();
+    std::fs::write(&file, &name).map_err(StoreError::unavailable)?;
+    Ok(name)
 }
 
 /// A limit as SQL takes it.

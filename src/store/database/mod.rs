@@ -21,6 +21,7 @@ use sqlx::{
 use super::{StoreError, StoreSettings};
 
 pub(super) use bulk::{Insert, List};
+pub(super) use postgres::Announcements;
 pub(super) use sqlite::FolderLock;
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -45,7 +46,7 @@ pub(super) enum Readers {
 }
 
 /// The numbers that a transaction gives next; they grow in the order of commits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) key: u32,
     pub(super) revision: i64,
@@ -124,19 +125,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes the transaction durable. After an error its connection must go, and it is unknown whether the transaction happened.
-    pub(super) async fn commit(&mut self, numbers: &Numbers) -> Result<(), StoreError> {
+    /// Makes the transaction durable that began with the numbers `begun` and has given those before `next`.
+    ///
+    /// After an error its connection must go, and it is unknown whether the transaction happened.
+    pub(super) async fn commit(&mut self, begun: &Numbers, next: &Numbers) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(connection) => {
                 sqlx::raw_sql("COMMIT").execute(connection).await?;
             }
             Self::Postgres(connection) => {
-                let Numbers { key, revision, sequence } = numbers;
-                let text = format!("UPDATE counters SET next_key = {key}, next_revision = {revision}, next_sequence = {sequence}; COMMIT");
+                let Numbers { key, revision, sequence } = next;
+                // The announcement is sent when the commit is: it wakes the replicas that listen (`Announcements`).
+                let counted = format!("UPDATE counters SET next_key = {key}, next_revision = {revision}, next_sequence = {sequence}; NOTIFY inkling; ");
+                let text = if next == begun { "COMMIT".to_owned() } else { counted + "COMMIT" };
                 postgres::patiently(sqlx::raw_sql(AssertSqlSafe(text)).execute(connection.as_mut())).await?;
             }
         }
         Ok(())
+    }
+
+    /// Milliseconds since 1970 by the database's clock, which is the same for all replicas.
+    pub(super) async fn clock_ms(&mut self) -> Result<i64, StoreError> {
+        let text = match self {
+            Self::Sqlite(_) => "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+            Self::Postgres(_) => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        };
+        query(text).fetch_one(self).await?.get(0)
     }
 
     /// Whether one statement outside of a transaction gives the right numbers too.
@@ -170,6 +184,14 @@ fn item_key(key: i64) -> Result<u32, StoreError> {
 }
 
 impl Readers {
+    /// Wake-ups when other processes have written; none where there are no others.
+    pub(super) fn announcements(&self) -> Option<Announcements> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(readers) => Some(readers.announcements()),
+        }
+    }
+
     /// Ends all of them; reads fail with [`StoreError::Closed`] from then on.
     pub(super) async fn close(&self) {
         match self {

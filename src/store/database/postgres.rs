@@ -16,9 +16,9 @@ use std::{
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::StoreError;
 use crate::store::settings::DatabaseUrl;
@@ -196,6 +196,11 @@ impl Readers {
         self.0.pool.close().await;
     }
 
+    pub(super) fn announcements(&self) -> Announcements {
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_PATIENCE).connect_lazy_with(self.0.options.clone());
+        Announcements { pool, listener: None }
+    }
+
     /// Tries to get in until the server answers; reads fail meanwhile. After a failure that was the statement's own that is at once.
     fn knock(&self) {
         if self.0.away.swap(true, Ordering::AcqRel) {
@@ -224,5 +229,41 @@ impl Readers {
                 sleep(KNOCK_EVERY).await;
             }
         });
+    }
+}
+
+/// A connection that hears of commits (`NOTIFY inkling`).
+pub(in crate::store) struct Announcements {
+    pool: PgPool,
+    listener: Option<PgListener>,
+}
+
+impl Announcements {
+    /// Returns at the next announcement, at the latest after `patience`. Without a connection it tries to make one meanwhile.
+    pub(in crate::store) async fn next(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        match timeout_at(deadline, self.heard()).await {
+            Ok(Ok(true)) | Err(_) => {}
+            Ok(Ok(false) | Err(_)) => {
+                self.listener = None;
+                sleep_until(deadline).await;
+            }
+        }
+    }
+
+    /// `false` when the connection was lost.
+    async fn heard(&mut self) -> Result<bool, sqlx::Error> {
+        let listener = match &mut self.listener {
+            Some(listener) => listener,
+            none => {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.eager_reconnect(false);
+                listener.listen("inkling").await?;
+                none.insert(listener)
+            }
+        };
+        let heard = listener.try_recv().await?.is_some();
+        while listener.next_buffered().is_some() {} // one look at the tables sees what all of them announced
+        Ok(heard)
     }
 }

@@ -37,7 +37,7 @@ on_postgres! {
 }
 
 /// Two stores on one database, as two processes would have.
-async fn replicas() -> (Temporary, Temporary) {
+pub(super) async fn replicas() -> (Temporary, Temporary) {
     let settings = fresh(Kind::Postgres).await;
     (Temporary::with(settings.clone()).await, Temporary::with(settings).await)
 }
@@ -65,7 +65,7 @@ async fn a_commit_waits_for_the_one_that_began_before_so_that_numbers_become_vis
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!second.is_finished());
     assert!(log(&other).await.is_empty());
-    first.commit(&Numbers { sequence: numbers.sequence + 1, ..numbers }).await.unwrap();
+    first.commit(&numbers, &Numbers { sequence: numbers.sequence + 1, ..numbers }).await.unwrap();
 
     assert_eq!(second.await.unwrap(), [EventOutcome::Accepted(numbers.sequence + 1)]);
     assert_eq!(log(&one).await.len(), 2);
@@ -130,7 +130,7 @@ async fn a_writer_that_dies_or_hangs_in_a_transaction_does_not_stop_the_others()
     hanging.begin(&mut numbers).await.unwrap();
     store.append_events(vec![named("b")], at(1)).await.unwrap();
 
-    assert!(hanging.commit(&numbers).await.is_err(), "it lost its transaction: its numbers are another's now");
+    assert!(hanging.commit(&numbers, &numbers).await.is_err(), "it lost its transaction: its numbers are another's now");
     assert_eq!(log(&store).await.len(), 2);
 }
 

@@ -175,6 +175,7 @@ impl App {
             };
             axum::serve(listener, router).with_graceful_shutdown(shutdown)
         };
+        let following = ingest.follower().map(|follower| tokio::spawn(follower.run(stop.clone())));
         let workers: Vec<JoinHandle<()>> = vec![
             tokio::spawn(indexer.run(stop.clone())),
             tokio::spawn(trainer.clone().run(ingest.accepted(), stop.clone())),
@@ -195,7 +196,7 @@ impl App {
         mover.stopped().await;
         let [indexing, training, mapping, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("five workers were started"))?;
         starting.abort();
-        for worker in [indexing, training, mapping, looking] {
+        for worker in [indexing, training, mapping, looking].into_iter().chain(following) {
             worker.await.context("a worker failed")?;
         }
         store.close().await;

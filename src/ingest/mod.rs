@@ -4,6 +4,7 @@
 //! writer of the item columns, histories and counters, [`Indexer`] the one writer of the index.
 
 mod filling;
+mod follower;
 mod indexer;
 mod metrics;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    domain::{Actor, Event, EventType, FieldError, Item, ItemId, Revision, SessionId, StoredItem, Timestamp, UserId},
+    domain::{Actor, Event, EventType, FieldError, Item, ItemId, LoggedEvent, Revision, SessionId, StoredItem, Timestamp, UserId},
     features::{Act, Columns, Histories, Popularity, Signals},
     store::{self, Store, StoreError},
     telemetry::Registry,
@@ -28,6 +29,7 @@ use crate::{
 
 pub use filling::{Filling, IndexCollection, IndexingError};
 pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
+pub use follower::Follower;
 
 use metrics::Metrics;
 
@@ -113,8 +115,13 @@ struct Inner {
     metrics: Metrics,
     /// Rows up to this revision are searchable.
     indexed: AtomicI64,
+    /// Items up to this revision and events up to this sequence are known here.
+    seen_revision: AtomicI64,
+    seen_sequence: AtomicI64,
     /// Tells the indexer that there is something new.
     changed: Notify,
+    /// Tells the follower, where there is one, that this process wrote events.
+    wrote: Notify,
     /// Events accepted since the process started.
     accepted: watch::Sender<u64>,
 }
@@ -123,31 +130,29 @@ impl Ingest {
     /// Fails when `registry` has the write path's metrics already.
     pub fn new(rooms: Rooms, registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Metrics::register(registry)?;
-        Ok(Self(Arc::new(Inner { rooms, metrics, indexed: AtomicI64::new(0), changed: Notify::new(), accepted: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            rooms,
+            metrics,
+            indexed: AtomicI64::new(0),
+            seen_revision: AtomicI64::new(0),
+            seen_sequence: AtomicI64::new(0),
+            changed: Notify::new(),
+            wrote: Notify::new(),
+            accepted: watch::Sender::new(0),
+        })))
     }
 
     /// Fills memory with what the store holds; to be called once, before requests are answered.
     pub async fn recover(&self) -> Result<(), StoreError> {
-        let Rooms { store, columns, popularity, signals, .. } = &self.0.rooms;
+        let Rooms { store, columns, signals, .. } = &self.0.rooms;
         columns.fix_attribute_types(store.attribute_types().await?);
-        let mut revision = Revision::default();
-        loop {
-            let items = store.items_above(revision, RECOVERY_PAGE).await?;
-            let Some(last) = items.last() else { break };
-            revision = last.revision;
-            columns.apply(&items);
-        }
-        let mut sequence = 0;
         let mut unknown: BTreeMap<EventType, u64> = BTreeMap::new();
-        loop {
-            let events = store.events_after(sequence, RECOVERY_PAGE).await?;
-            let Some(last) = events.last() else { break };
-            sequence = last.sequence;
-            popularity.count(signals, &events.iter().filter_map(|logged| signals.act(logged.sequence, &logged.event)).collect::<Vec<_>>());
+        let note_unknown = |events: &[LoggedEvent]| {
             for kind in events.iter().map(|logged| logged.event.kind).filter(|kind| signals.kind(*kind).is_none()) {
                 *unknown.entry(kind).or_default() += 1;
             }
-        }
+        };
+        self.0.catch_up(note_unknown).await?;
         for (kind, events) in unknown {
             tracing::warn!(r#type = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
         }
@@ -273,12 +278,8 @@ impl Inner {
                 store::EventOutcome::Accepted(sequence) => {
                     self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
                     acts.extend(trace.act.map(|act| Act { sequence: *sequence, ..act }));
-                    if let Some(user) = trace.user {
-                        self.rooms.histories.forget(&Actor::User(user));
-                    }
-                    if let Some(session) = trace.session {
-                        self.rooms.histories.forget(&Actor::Session(session));
-                    }
+                    self.forget(trace.user.map(Actor::User));
+                    self.forget(trace.session.map(Actor::Session));
                 }
                 store::EventOutcome::Duplicate => {
                     self.metrics.duplicates.inc();
@@ -293,9 +294,27 @@ impl Inner {
         let rejected = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Rejected(_))).count();
         self.metrics.rejected.inc_by(rejected as u64);
         let accepted = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Accepted)).count() as u64;
-        self.rooms.popularity.count(&self.rooms.signals, &acts);
-        if accepted > 0 {
+        if accepted == 0 {
+            return;
+        }
+        if self.rooms.store.is_shared() {
+            self.wrote.notify_one(); // the follower counts them, with those of other processes
+        } else {
+            self.rooms.popularity.count(&self.rooms.signals, &acts);
             self.accepted.send_modify(|total| *total += accepted);
+        }
+    }
+
+    /// Counts what the log holds.
+    fn count(&self, events: &[LoggedEvent]) {
+        let signals = &self.rooms.signals;
+        self.rooms.popularity.count(signals, &events.iter().filter_map(|logged| signals.act(logged.sequence, &logged.event)).collect::<Vec<_>>());
+    }
+
+    /// Lets the actor's history be read anew.
+    fn forget(&self, actor: Option<Actor>) {
+        if let Some(actor) = actor {
+            self.rooms.histories.forget(&actor);
         }
     }
 }

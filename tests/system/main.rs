@@ -8,7 +8,10 @@ mod durability;
 mod feedback;
 mod languages;
 mod moving;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod recommending;
+mod replicas;
 mod server;
 mod shop;
 mod start;

@@ -1,0 +1,94 @@
+//! From the store to this replica's memory: what other processes on the same database wrote, in the order of commits.
+//!
+//! An announcement of the database is only the wake-up, and so is a clock, because announcements may get lost. What there is to know
+//! is read from the tables, above the last revision and the last sequence that are known here. Histories and columns of one's own writes
+//! are up to date at once; popularity counts each event when it is read here, once, whoever wrote it.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{Actor, LoggedEvent, Revision},
+    store::{Changes, StoreError},
+};
+
+use super::{Ingest, Inner, RECOVERY_PAGE};
+
+/// Without news the tables are looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Keeps one replica up to date for as long as the process runs.
+pub struct Follower {
+    inner: Arc<Inner>,
+    changes: Changes,
+}
+
+impl Ingest {
+    /// The worker that learns what other processes write; `None` on a database that only this one writes to.
+    pub fn follower(&self) -> Option<Follower> {
+        self.0.rooms.store.changes().map(|changes| Follower { inner: Arc::clone(&self.0), changes })
+    }
+}
+
+impl Follower {
+    /// Follows until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut up_to_date = Instant::now();
+        let mut failing = false;
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inner.wrote.notified() => {}
+                () = self.changes.next(LOOK_AGAIN) => {}
+            }
+            let looked = Instant::now();
+            match self.inner.catch_up(|_| {}).await {
+                Ok(()) => {
+                    up_to_date = looked;
+                    if failing {
+                        tracing::info!("up to date with the other replicas again");
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "what other replicas write is not seen now");
+                    }
+                    failing = true;
+                    self.inner.metrics.follow_failures.inc();
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+            self.inner.metrics.follow_lag.set(up_to_date.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Inner {
+    /// Reads everything above what is known here; `note` sees the events.
+    pub(super) async fn catch_up(&self, mut note: impl FnMut(&[LoggedEvent])) -> Result<(), StoreError> {
+        let store = &self.rooms.store;
+        loop {
+            let items = store.items_above(Revision(self.seen_revision.load(Ordering::Acquire)), RECOVERY_PAGE).await?;
+            let Some(last) = items.last() else { break };
+            self.rooms.columns.apply(&items);
+            self.seen_revision.store(last.revision.0, Ordering::Release);
+            self.changed.notify_one();
+        }
+        loop {
+            let events = store.events_after(self.seen_sequence.load(Ordering::Acquire), RECOVERY_PAGE).await?;
+            let Some(last) = events.last() else { return Ok(()) };
+            self.count(&events);
+            note(&events);
+            self.seen_sequence.store(last.sequence, Ordering::Release);
+            for LoggedEvent { event, .. } in &events {
+                // Both: a session's history may have been read before its user was known.
+                self.forget(event.user_id.clone().map(Actor::User));
+                self.forget(event.session_id.clone().map(Actor::Session));
+            }
+            self.accepted.send_modify(|total| *total += events.len() as u64);
+        }
+    }
+}

@@ -1,11 +1,11 @@
-//! What the store can do beside what the disk and bare SQLite can: ratios of one run, printed.
+//! What the store can do beside what the disk and the bare databases can, on SQLite and on Postgres: ratios of one run, printed.
 //!
 //! `cargo bench --bench store`, or without another build of everything `cargo bench --profile dev --bench store`;
-//! `-- calls`, `-- bulk` or `-- items` for a part. With `TMPDIR` on a RAM disk it shows the cost without the fsync.
+//! `-- calls`, `-- bulk` or `-- items` for a part, `-- bulk 1000000` for as many events. With `TMPDIR` on a RAM disk it shows the cost
+//! without the fsync.
 
 use std::{
     io::Write as _,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,12 @@ use inkling::{
     telemetry::Registry,
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, SqliteConnection, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+#[expect(clippy::unwrap_used, reason = "without a server there is nothing to measure")]
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -24,36 +29,71 @@ fn main() -> Outcome {
 }
 
 async fn run() -> Outcome {
-    let part = std::env::args().nth(1).filter(|part| !part.starts_with('-'));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let part = arguments.next();
+    let events = arguments.next().map_or(Ok(100_000), |count| count.parse())?;
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
-    if wanted("calls") {
-        alone().await?;
-        for callers in [2, 8, 64, 256] {
-            together(callers, Duration::ZERO).await?;
+    postgres_server::tell_of_skipped_tests();
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        if kind == Kind::Postgres && !cfg!(postgres_server) {
+            continue;
         }
-        together(64, Duration::from_micros(50)).await?;
-    }
-    if wanted("bulk") {
-        let bare = bare_inserts().await?;
-        println!("bare prepared inserts of 64 rows:   {bare:>9.0} events/s");
-        for size in [1_000, 4_000] {
-            let rate = bulk(size).await?;
-            println!("append_events of {size}:              {rate:>9.0} events/s = {:.2} of bare", rate / bare);
+        println!("\n{kind:?}");
+        if wanted("calls") {
+            alone(kind).await?;
+            for callers in [2, 8, 64, 256] {
+                together(kind, callers, Duration::ZERO).await?;
+            }
+            together(kind, 64, Duration::from_micros(50)).await?;
         }
-    }
-    if wanted("items") {
-        items().await?;
+        if wanted("bulk") {
+            let bare = match kind {
+                Kind::Sqlite => bare_inserts(events).await?,
+                Kind::Postgres => copy(events).await?,
+            };
+            let what = if kind == Kind::Sqlite { "bare prepared inserts of 64 rows:" } else { "COPY of all:" };
+            println!("{what:<35} {bare:>9.0} events/s");
+            for size in [1_000, 4_000] {
+                let rate = bulk(kind, size, events).await?;
+                println!("append_events of {size}:              {rate:>9.0} events/s = {:.2} of bare", rate / bare);
+            }
+        }
+        if wanted("items") {
+            items(kind).await?;
+        }
     }
     Ok(())
 }
 
-fn settings() -> StoreSettings {
-    StoreSettings { url: None, queue: 16_384, exposure_queue: 1_024, commit_delay_ms: 2.0, readers: 2, cache_mb: 32 }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sqlite,
+    Postgres,
 }
 
-async fn open(folder: &Path) -> Outcome<(Store, Registry)> {
-    let registry = Registry::new();
-    Ok((Store::open(folder, &settings(), &registry).await?, registry))
+/// An empty store.
+struct Opened {
+    store: Store,
+    registry: Registry,
+    folder: TempDir,
+    url: Option<String>,
+}
+
+async fn open(kind: Kind) -> Outcome<Opened> {
+    let url = match kind {
+        Kind::Sqlite => None,
+        Kind::Postgres => Some(postgres_server::database().await),
+    };
+    let settings = StoreSettings {
+        url: url.as_deref().map(str::parse).transpose()?,
+        queue: 16_384,
+        exposure_queue: 1_024,
+        commit_delay_ms: 2.0,
+        readers: 2,
+        cache_mb: 32,
+    };
+    let (folder, registry) = (tempfile::tempdir()?, Registry::new());
+    Ok(Opened { store: Store::open(folder.path(), &settings, &registry).await?, registry, folder, url })
 }
 
 fn event(n: usize) -> Event {
@@ -80,9 +120,8 @@ fn fsync_time() -> Outcome<Duration> {
     Ok(times[times.len() / 2])
 }
 
-async fn alone() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let (store, _) = open(folder.path()).await?;
+async fn alone(kind: Kind) -> Outcome {
+    let Opened { store, folder: _folder, .. } = open(kind).await?;
     let mut times = Vec::new();
     for n in 0..1_000 {
         let started = Instant::now();
@@ -96,10 +135,10 @@ async fn alone() -> Outcome {
 }
 
 /// Callers that come again as soon as they are answered and have done `work` on the processor, as a server does for a request.
-async fn together(callers: usize, work: Duration) -> Outcome {
+async fn together(kind: Kind, callers: usize, work: Duration) -> Outcome {
     let before = fsync_time()?;
-    let folder = tempfile::tempdir()?;
-    let (store, registry) = open(folder.path()).await?;
+    let Opened { store, registry, folder: _folder, url } = open(kind).await?;
+    let syncs = wal_syncs(url.as_deref()).await?;
     let started = Instant::now();
     let tasks = (0..callers).map(|caller| {
         let store = store.clone();
@@ -125,44 +164,57 @@ async fn together(callers: usize, work: Duration) -> Outcome {
     let seconds = started.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     let fsync = before.min(fsync_time()?);
-    let commits = counter(&registry, "inkling_store_commits_total");
+    store.close().await;
+    // SQLite syncs its log once a commit; Postgres counts its syncs.
+    let fsyncs = match (syncs, wal_syncs(url.as_deref()).await?) {
+        (Some(before), Some(after)) => after - before,
+        _ => counter(&registry, "inkling_store_commits_total"),
+    };
     let rate = times.len() as f64 / seconds;
     println!(
-        "{callers:>3} callers, one event each, {:>2} µs: {rate:>9.0} events/s, {:.1} events/commit, {:.3} ms p50, {:.3} ms p99; {:.2} of {callers}/fsync ({:.3} ms)",
+        "{callers:>3} callers, one event each, {:>2} µs: {rate:>9.0} events/s, {:.1} events/fsync, {:.3} ms p50, {:.3} ms p99; {:.2} of {callers}/fsync ({:.3} ms)",
         work.as_micros(),
-        times.len() as f64 / commits,
+        times.len() as f64 / fsyncs,
         times[times.len() / 2],
         times[times.len() * 99 / 100],
         rate * fsync.as_secs_f64() / callers as f64,
         fsync.as_secs_f64() * 1e3,
     );
-    store.close().await;
     Ok(())
+}
+
+/// How often the server of a database has synced its log; a process tells it when it ends.
+async fn wal_syncs(url: Option<&str>) -> Outcome<Option<f64>> {
+    let Some(url) = url else { return Ok(None) };
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut connection = url.parse::<PgConnectOptions>()?.connect().await?;
+    let row = sqlx::query("SELECT CAST(wal_sync AS DOUBLE PRECISION) FROM pg_stat_wal").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(Some(row.try_get(0)?))
 }
 
 fn counter(registry: &Registry, name: &str) -> f64 {
     registry.gather().iter().find(|family| family.name() == name).map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
 }
 
-const BULK: usize = 100_000;
-
-async fn bulk(size: usize) -> Outcome<f64> {
-    let folder = tempfile::tempdir()?;
-    let (store, _) = open(folder.path()).await?;
-    let events: Vec<_> = (0..BULK).map(event).collect();
+async fn bulk(kind: Kind, size: usize, events: usize) -> Outcome<f64> {
+    let Opened { store, folder: _folder, .. } = open(kind).await?;
     let started = Instant::now();
-    for chunk in events.chunks(size) {
-        store.append_events(chunk.to_vec(), now()).await?;
+    let mut building = Duration::ZERO; // the rows of the bare way are not counted either
+    for first in (0..events).step_by(size) {
+        let built = Instant::now();
+        let chunk: Vec<_> = (first..events.min(first + size)).map(event).collect();
+        building += built.elapsed();
+        store.append_events(chunk, now()).await?;
     }
-    let rate = BULK as f64 / started.elapsed().as_secs_f64();
+    let rate = events as f64 / (started.elapsed() - building).as_secs_f64();
     store.close().await;
     Ok(rate)
 }
 
 /// The same table and indexes, rows bound straight to a prepared insert of 64 rows, commits of 1,000.
-async fn bare_inserts() -> Outcome<f64> {
-    let folder = tempfile::tempdir()?;
-    let (store, _) = open(folder.path()).await?;
+async fn bare_inserts(events: usize) -> Outcome<f64> {
+    let Opened { store, folder, .. } = open(Kind::Sqlite).await?;
     store.close().await;
     let mut connection = SqliteConnectOptions::new()
         .filename(folder.path().join("inkling.db"))
@@ -171,17 +223,56 @@ async fn bare_inserts() -> Outcome<f64> {
         .disable_statement_logging()
         .connect()
         .await?;
-    let events: Vec<_> = (0..BULK).map(event).collect();
     let started = Instant::now();
+    let mut building = Duration::ZERO;
     let mut sequence = 0_i64;
-    for chunk in events.chunks(1_000) {
+    for first in (0..events).step_by(1_000) {
+        let built = Instant::now();
+        let chunk: Vec<_> = (first..events.min(first + 1_000)).map(event).collect();
+        building += built.elapsed();
         let mut transaction = connection.begin().await?;
         for rows in chunk.chunks(64) {
             insert(&mut transaction, rows, &mut sequence).await?;
         }
         transaction.commit().await?;
     }
-    Ok(BULK as f64 / started.elapsed().as_secs_f64())
+    Ok(events as f64 / (started.elapsed() - building).as_secs_f64())
+}
+
+/// The same table and indexes, all rows in one `COPY`.
+async fn copy(events: usize) -> Outcome<f64> {
+    let Opened { store, url, .. } = open(Kind::Postgres).await?;
+    store.close().await;
+    let mut connection: PgConnection = url.ok_or("no server")?.parse::<PgConnectOptions>()?.connect().await?;
+    let text = "COPY events (sequence, event_id, content_hash, kind, user_id, session_id, item_id, value, at) FROM STDIN";
+    let lines = |first: usize| {
+        let line = |n: usize| {
+            let event = event(n);
+            let id = |id: Option<&str>| id.unwrap_or("\\N").to_owned();
+            format!(
+                "{}\t{}\t\\\\x00000000000000000000000000000000\t{}\t{}\t{}\t{}\t1\t{}\n",
+                n + 1,
+                id(event.event_id.as_ref().map(|id| id.as_str())),
+                event.kind.name(),
+                id(event.user_id.as_ref().map(|id| id.as_str())),
+                id(event.session_id.as_ref().map(|id| id.as_str())),
+                id(event.item_id.as_ref().map(|id| id.as_str())),
+                event.timestamp.map_or(0, Timestamp::millis),
+            )
+        };
+        (first..events.min(first + 4_000)).map(line).collect::<String>()
+    };
+    let started = Instant::now();
+    let mut building = Duration::ZERO;
+    let mut copy = connection.copy_in_raw(text).await?;
+    for first in (0..events).step_by(4_000) {
+        let built = Instant::now();
+        let lines = lines(first);
+        building += built.elapsed();
+        copy.send(lines.as_bytes()).await?;
+    }
+    copy.finish().await?;
+    Ok(events as f64 / (started.elapsed() - building).as_secs_f64())
 }
 
 async fn insert(connection: &mut SqliteConnection, rows: &[Event], sequence: &mut i64) -> Outcome {
@@ -207,9 +298,8 @@ async fn insert(connection: &mut SqliteConnection, rows: &[Event], sequence: &mu
     Ok(())
 }
 
-async fn items() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let (store, _) = open(folder.path()).await?;
+async fn items(kind: Kind) -> Outcome {
+    let Opened { store, folder: _folder, .. } = open(kind).await?;
     let text = "A light jacket that keeps the rain out on long hikes, packs into its own pocket and dries overnight. ".repeat(5);
     let item = |n: usize| {
         let item = json!({"item_id": format!("sku-{n}"), "title": format!("Jacket {n}"), "text": text, "categories": ["jackets"], "tags": ["new", "rain"],

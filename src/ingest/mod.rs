@@ -28,8 +28,8 @@ use crate::{
 };
 
 pub use filling::{Filling, IndexCollection, IndexingError};
-pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
 pub use follower::Follower;
+pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
 
 use metrics::Metrics;
 

@@ -43,7 +43,7 @@ pub(super) async fn write_flushed(connection: &mut Connection, Flushed { collect
     }
     if *revision == Revision::default() {
         // An unknown collection is written up to 0 as well; names of collections that are gone must not pile up.
-        query("DELETE FROM index_state WHERE collection = $1").bind(collection).execute(connection).await?;
+        query("DELETE FROM index_state WHERE collection = $1").bind(collection.as_str()).execute(connection).await?;
         return Ok(true);
     }
     let text = "INSERT INTO index_state (collection, flushed_revision) VALUES ($1, $2) \

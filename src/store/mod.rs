@@ -17,6 +17,7 @@ mod metrics;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -4,6 +4,7 @@
 //! an answer comes after it. Reads have connections of their own and see the last commit.
 //! All that is derived elsewhere follows [`Revision`](crate::domain::Revision)s (items) and sequences (events), which only grow.
 
+mod backup;
 mod batch;
 mod catalogue;
 mod database;
@@ -33,6 +34,7 @@ use self::{
 use crate::{domain::Exposure, telemetry::Registry};
 
 pub use self::{
+    backup::{DatabaseFacts, copy_database, newest_migration, restore_database},
     catalogue::{ItemCounts, ItemOutcome, PatchOutcome},
     error::StoreError,
     event_log::EventOutcome,

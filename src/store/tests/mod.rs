@@ -19,6 +19,7 @@ macro_rules! on_both {
 mod durability;
 mod events;
 mod items;
+mod migrations;
 mod model;
 mod postgres;
 #[path = "../../../tests/support/postgres.rs"]

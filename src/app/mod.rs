@@ -3,6 +3,7 @@
 //! Settings and a prepared model in, a router and its workers out. Stopping goes in the order of the data: doors, training,
 //! indexing, store.
 
+mod bulk;
 pub(crate) mod demo;
 mod seams;
 
@@ -27,6 +28,8 @@ use crate::{
     telemetry::{Compute, Registry},
     training::{self, Trainer},
 };
+
+pub use bulk::WritePath;
 
 /// How often the parts are looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);

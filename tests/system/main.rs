@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod backup;
 mod bad_input;
 mod doors;
 mod durability;
 mod feedback;
 mod languages;
+mod importing;
 mod recommending;
+mod scale;
 mod server;
 mod shop;
 mod start;

@@ -46,7 +46,11 @@ fn clicks(count: usize) -> String {
 fn an_import_says_what_it_saw_what_it_rejected_and_where() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let file = write(folder.path(), "items.ndjson", "{\"item_id\": \"a\", \"title\": \"Tent\"}\n{\"item_id\": \"b\"}\n{\"item_id\": \"c\", \"price\": \"low\"}\nnonsense\n");
+    let file = write(
+        folder.path(),
+        "items.ndjson",
+        "{\"item_id\": \"a\", \"title\": \"Tent\"}\n{\"item_id\": \"b\"}\n{\"item_id\": \"c\", \"price\": \"low\"}\nnonsense\n",
+    );
 
     let (code, counted, said) = run(&data, &["import", "items", &file]);
 
@@ -78,22 +82,23 @@ fn folders_of_other_systems_come_in_and_go_out_as_ours() {
     write(&movies, "ratings.csv", "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n1,2,0.5,964981247\n");
     write(&movies, "tags.csv", "userId,movieId,tag,timestamp\n1,1,fun,1139045764\n");
     let movies = movies.to_str().unwrap();
-    let gorse = write(folder.path(), "feedback.jsonl", "{\"FeedbackType\":\"star\",\"UserId\":\"u\",\"ItemId\":\"1\",\"Timestamp\":\"2024-01-02T03:04:05Z\"}\n");
+    let gorse =
+        write(folder.path(), "feedback.jsonl", "{\"FeedbackType\":\"star\",\"UserId\":\"u\",\"ItemId\":\"1\",\"Timestamp\":\"2024-01-02T03:04:05Z\"}\n");
 
     for args in [&["import", "items", movies][..], &["import", "interactions", movies], &["import", "interactions", &gorse, "--type", "star=like"]] {
         let (code, _, said) = run(&data, args);
         assert_eq!(code, 0, "{said}");
     }
 
-    assert_eq!(exported(&data, "items")[0], json!({"item_id": "1", "title": "Toy Story", "categories": ["Adventure", "Children"], "available": true, "attributes": {"year": 1995.0}}));
-    let events: Vec<String> = exported(&data, "interactions").iter().map(|event| format!("{} {} {}", event["type"], event["item_id"], event["timestamp"])).collect();
+    assert_eq!(
+        exported(&data, "items")[0],
+        json!({"item_id": "1", "title": "Toy Story", "categories": ["Adventure", "Children"], "available": true, "attributes": {"year": 1995.0}})
+    );
+    let events: Vec<String> =
+        exported(&data, "interactions").iter().map(|event| format!("{} {} {}", event["type"], event["item_id"], event["timestamp"])).collect();
     assert_eq!(
         events,
-        [
-            "\"rating\" \"1\" \"2000-07-30T18:45:03.000Z\"",
-            "\"rating\" \"2\" \"2000-07-30T18:20:47.000Z\"",
-            "\"like\" \"1\" \"2024-01-02T03:04:05.000Z\""
-        ]
+        ["\"rating\" \"1\" \"2000-07-30T18:45:03.000Z\"", "\"rating\" \"2\" \"2000-07-30T18:20:47.000Z\"", "\"like\" \"1\" \"2024-01-02T03:04:05.000Z\""]
     );
     let packed = folder.path().join("out.ndjson.gz");
     assert_eq!(run(&data, &["export", "interactions", packed.to_str().unwrap()]).0, 0);
@@ -136,7 +141,8 @@ fn an_import_killed_half_way_and_started_again_counts_nothing_twice() {
 async fn through_a_running_server_the_same_rows_come_in_with_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let key = output(Command::new("sh").args(["-c", &format!("printf '%s' \"an admin's long random key\" | {} config hash-key", env!("CARGO_BIN_EXE_inkling"))]));
+    let key =
+        output(Command::new("sh").args(["-c", &format!("printf '%s' \"an admin's long random key\" | {} config hash-key", env!("CARGO_BIN_EXE_inkling"))]));
     let settings = settings_file(folder.path(), &format!("[http.keys]\nadmin = [{:?}]\n", String::from_utf8(key.stdout).unwrap().trim()));
     let server = Server::start_with_file(&data, &settings).await;
     let items = write(folder.path(), "items.ndjson", format!("{ITEMS}\n{{\"item_id\": \"bad\"}}\n"));

@@ -25,7 +25,12 @@ fn catalogue(price: u32) -> String {
     let things = ["kettle", "lamp", "chair", "rope", "tent", "shelf", "basket", "mirror", "clock", "stool"];
     let mut lines = String::new();
     for n in 0..ITEMS {
-        writeln!(lines, "{}", json!({"item_id": format!("scale-{n}"), "title": format!("{} {n}", things[n % things.len()]), "price": price, "categories": ["scale"]})).unwrap();
+        writeln!(
+            lines,
+            "{}",
+            json!({"item_id": format!("scale-{n}"), "title": format!("{} {n}", things[n % things.len()]), "price": price, "categories": ["scale"]})
+        )
+        .unwrap();
     }
     lines
 }

@@ -161,7 +161,8 @@ mod tests {
         let of_2023 = json!({"rating": 4.0, "title": "Good", "text": "Kept me dry.", "images": [], "asin": "B9", "parent_asin": "B1", "user_id": "A1",
             "timestamp": 1_514_764_800_000_i64, "helpful_vote": 3, "verified_purchase": true});
 
-        let event = json!({"type": "review", "user_id": "A1", "item_id": "B1", "value": 4.0, "text": "Good\nKept me dry.", "timestamp": "2018-01-01T00:00:00.000Z"});
+        let event =
+            json!({"type": "review", "user_id": "A1", "item_id": "B1", "value": 4.0, "text": "Good\nKept me dry.", "timestamp": "2018-01-01T00:00:00.000Z"});
         assert_eq!(made(super::event(&of_2018.to_string())), event);
         assert_eq!(made(super::event(&of_2023.to_string())), event);
     }

@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn rejected_entries_are_found_in_answers_and_in_problems() {
-        let answer = json!({"accepted": 1, "rejected": [{"index": 3, "pointer": "/type", "detail": "unknown", "more": [{"pointer": "/value", "detail": "too large"}]}]});
+        let answer =
+            json!({"accepted": 1, "rejected": [{"index": 3, "pointer": "/type", "detail": "unknown", "more": [{"pointer": "/value", "detail": "too large"}]}]});
         assert_eq!(rejections(&answer), [(3, vec![FieldError::new("/type", "unknown"), FieldError::new("/value", "too large")])]);
 
         let problem = json!({"status": 422, "errors": [{"pointer": "/0/attributes/x", "detail": "a"}, {"pointer": "/1", "detail": "b"}, {"pointer": "/0/title", "detail": "c"}]});

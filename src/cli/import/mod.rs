@@ -177,12 +177,8 @@ pub(super) fn run(command: &ImportCommand, settings: &Settings) -> anyhow::Resul
     };
     let inputs = source::inputs(&flags.paths, kind, flags.format)?;
     ensure!(!inputs.is_empty(), "none of the files holds {}", kind.name());
-    let choices = Choices {
-        types: flags.types.iter().cloned().collect(),
-        default_type: flags.default_type,
-        ignored: flags.ignore.clone(),
-        time_unit: flags.time_unit,
-    };
+    let choices =
+        Choices { types: flags.types.iter().cloned().collect(), default_type: flags.default_type, ignored: flags.ignore.clone(), time_unit: flags.time_unit };
     runtime()?.block_on(async {
         let destination = Destination::open(flags.url.as_deref(), settings).await?;
         let job = Job { kind, choices: Arc::new(choices), flags, destination: &destination };
@@ -243,7 +239,8 @@ impl Job<'_> {
         let opened = input.open(self.kind, self.flags.format)?;
         let (position, total) = (Arc::clone(&opened.position), opened.total);
         let mut resuming = begun.is_some();
-        let reading = Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun).map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
+        let reading =
+            Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun).map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
         let (batches, mut received) = mpsc::channel(AHEAD);
         let reader = std::thread::spawn(move || reading.run(|batch| batches.blocking_send(batch).is_ok()));
         let bar = progress::bytes(total);
@@ -277,9 +274,11 @@ impl Job<'_> {
         let mut known = true;
         if !batch.entries.is_empty() {
             let entries: Vec<Entry> = batch.entries.iter().map(|(_, entry)| entry.clone()).collect();
-            let written = self.destination.write(entries).await.with_context(|| {
-                format!("{name}: what came before line {} is stored; start the import again to go on from there", batch.entries[0].0)
-            })?;
+            let written = self
+                .destination
+                .write(entries)
+                .await
+                .with_context(|| format!("{name}: what came before line {} is stored; start the import again to go on from there", batch.entries[0].0))?;
             known = written.created + written.changed == 0;
             report.count(&written);
             rejected.extend(written.rejected.into_iter().map(|(index, faults)| (batch.entries[index].0, faults)));

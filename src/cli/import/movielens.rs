@@ -6,18 +6,30 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use super::{
-    Entry, Kind,
-    clean::labels,
-    rows::Made,
-    table::split,
-};
+use super::{Entry, Kind, clean::labels, rows::Made, table::split};
 use crate::domain::{AttributeValue, Event, EventType, FieldError, Item, ItemId, Timestamp, UserId};
 
 /// The order of the flags in `u.item`, as in `u.genre`; the first, "unknown", is none.
 const GENRES: [&str; 19] = [
-    "", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery",
-    "Romance", "Sci-Fi", "Thriller", "War", "Western",
+    "",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
 ];
 /// Cells before the flags: id, title, release date, video release date, address.
 const BEFORE_GENRES: usize = 5;
@@ -91,7 +103,9 @@ impl Shape {
             Self::Csv(_) => split(line, b',').ok_or_else(|| FieldError::new("", "a quote is not closed"))?,
         };
         match (self, cells.as_slice()) {
-            (Self::TabRatings | Self::Dat(Kind::Interactions) | Self::Csv(Kind::Interactions), [user, movie, stars, seconds]) => rating(user, movie, stars, seconds),
+            (Self::TabRatings | Self::Dat(Kind::Interactions) | Self::Csv(Kind::Interactions), [user, movie, stars, seconds]) => {
+                rating(user, movie, stars, seconds)
+            }
             (Self::TabRatings | Self::Dat(Kind::Interactions) | Self::Csv(Kind::Interactions), cells) => Err(wrong(cells.len(), "4")),
             (Self::PipeMovies, [id, title, _, _, _, flags @ ..]) if flags.len() == GENRES.len() => {
                 let genres = GENRES.iter().zip(flags).filter(|(_, flag)| **flag == "1").map(|(genre, _)| *genre);
@@ -147,7 +161,9 @@ fn movie<'a>(id: &str, title: &str, genres: impl Iterator<Item = &'a str>) -> Re
 fn with_year(title: &str) -> (&str, Option<f64>) {
     let found = title.strip_suffix(')').and_then(|inner| inner.rsplit_once('('));
     match found {
-        Some((name, year)) if year.len() == 4 && year.bytes().all(|digit| digit.is_ascii_digit()) && !name.trim().is_empty() => (name.trim_end(), year.parse().ok()),
+        Some((name, year)) if year.len() == 4 && year.bytes().all(|digit| digit.is_ascii_digit()) && !name.trim().is_empty() => {
+            (name.trim_end(), year.parse().ok())
+        }
         _ => (title, None),
     }
 }
@@ -203,7 +219,8 @@ mod tests {
 
     #[test]
     fn torn_lines_are_faults() {
-        for (shape, line) in [(Shape::TabRatings, "1\t2\t3"), (Shape::Csv(Kind::Items), "1,a"), (Shape::PipeMovies, "1|a|b"), (Shape::Dat(Kind::Items), "1::a")] {
+        for (shape, line) in [(Shape::TabRatings, "1\t2\t3"), (Shape::Csv(Kind::Items), "1,a"), (Shape::PipeMovies, "1|a|b"), (Shape::Dat(Kind::Items), "1::a")]
+        {
             assert!(shape.parse(line).is_err(), "{line}");
         }
         assert_eq!(Shape::TabRatings.parse("1\t2\tx\t4").unwrap_err().pointer, "/rating");

@@ -9,7 +9,7 @@ use std::{
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{detect::detect, destination::Written, rows::Reading, source::Opened, *};
+use super::{destination::Written, detect::detect, rows::Reading, source::Opened, *};
 use crate::{
     app::WritePath,
     cli::export,
@@ -92,7 +92,8 @@ fn item() -> impl Strategy<Value = Item> {
         .prop_flat_map(move |names| names.into_iter().map(|name| attribute(name).prop_map(move |value| (name.to_owned(), value))).collect::<Vec<_>>())
         .prop_map(BTreeMap::from_iter);
     let component = prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL;
-    let vectors = prop::option::of(prop::collection::vec(component, 3)).prop_map(|vector| vector.map(|vector| ("image".to_owned(), vector)).into_iter().collect());
+    let vectors =
+        prop::option::of(prop::collection::vec(component, 3)).prop_map(|vector| vector.map(|vector| ("image".to_owned(), vector)).into_iter().collect());
     let lists = (prop::collection::vec(label(), 0..3), prop::collection::vec(label(), 0..3), prop::option::of("[a-z]{2}"));
     let scalars = (prop::option::of(decimal().prop_map(f64::abs)), any::<bool>(), prop::option::of(time()), prop::option::of(time()));
     ("[a-d商/ %]{1,2}", words(), prop::option::of("(?s).{0,20}"), lists, scalars, attributes, vectors).prop_map(

@@ -52,7 +52,9 @@ async fn a_database_of_every_earlier_version_is_brought_up_to_date_with_its_rows
         assert_eq!(store.exposure(&RecommendationId::new("r").unwrap()).await.unwrap().unwrap().items.len(), 1);
         // It goes on where the old one stopped.
         assert!(matches!(store.put_items(vec![item("new", json!({"attributes": {"brand": 3}}))]).await.unwrap()[..], [ItemOutcome::Rejected(_)]));
-        assert!(matches!(&store.put_items(vec![item("new", json!({}))]).await.unwrap()[..], [ItemOutcome::Created(new)] if new.key.0 == 2 && new.revision.0 == 4));
+        assert!(
+            matches!(&store.put_items(vec![item("new", json!({}))]).await.unwrap()[..], [ItemOutcome::Created(new)] if new.key.0 == 2 && new.revision.0 == 4)
+        );
         assert!(matches!(store.append_events(vec![event(json!({}))], at(1)).await.unwrap()[..], [EventOutcome::Accepted(5)]));
         store.close().await;
     }

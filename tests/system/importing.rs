@@ -107,8 +107,8 @@ fn folders_of_other_systems_come_in_and_go_out_as_ours() {
     assert!(code == 0 && counted.contains("3 new"), "{counted}{said}");
 }
 
-#[test]
-fn an_import_killed_half_way_and_started_again_counts_nothing_twice() {
+#[tokio::test]
+async fn an_import_killed_half_way_and_started_again_counts_nothing_twice() {
     const ROWS: usize = 150_000;
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -118,7 +118,7 @@ fn an_import_killed_half_way_and_started_again_counts_nothing_twice() {
     let deadline = Instant::now() + PATIENCE;
     while !data.join("imports").exists() && import.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(2));
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let running = import.try_wait().unwrap().is_none();
     import.kill().unwrap();

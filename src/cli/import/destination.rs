@@ -5,7 +5,7 @@
 
 use std::{path::Path, path::PathBuf, time::Duration};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::body::Bytes;
 use reqwest::{StatusCode, header};
 use serde_json::Value as Json;
@@ -69,7 +69,7 @@ impl Destination {
         }
     }
 
-    /// Writes a batch of one kind. When it returns, what is in is on disk.
+    /// Writes entries of one kind that are valid by themselves. When it returns, what is in is on disk.
     pub(super) async fn write(&self, entries: Vec<Entry>) -> anyhow::Result<Written> {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -81,11 +81,8 @@ impl Destination {
         match self {
             Self::Folder { house, .. } if events.is_empty() => Ok(into_folder_items(house, items).await?),
             Self::Folder { house, .. } => Ok(into_folder_events(house, events).await?),
-            Self::Server(server) if events.is_empty() => server.send("/items", &items, Item::faults).await,
-            Self::Server(server) => {
-                let now = Timestamp::now();
-                server.send("/feedback", &events, |event: &Event| event.faults(now)).await
-            }
+            Self::Server(server) if events.is_empty() => server.send("/items", &items).await,
+            Self::Server(server) => server.send("/feedback", &events).await,
         }
     }
 
@@ -143,36 +140,24 @@ impl Server {
         Ok(Self { http: client.build()?, base, key })
     }
 
-    /// Sends what is valid; what is not is found here, in the same words as there.
-    async fn send<T: serde::Serialize>(&self, path: &str, entries: &[T], faults: impl Fn(&T) -> Vec<FieldError>) -> anyhow::Result<Written> {
-        let mut written = Written::default();
-        let mut places = Vec::with_capacity(entries.len());
+    async fn send<T: serde::Serialize>(&self, path: &str, entries: &[T]) -> anyhow::Result<Written> {
         let mut body = Vec::new();
-        for (place, entry) in entries.iter().enumerate() {
-            let faults = faults(entry);
-            if faults.is_empty() {
-                serde_json::to_writer(&mut body, entry)?;
-                body.push(b'\n');
-                places.push(place);
-            } else {
-                written.rejected.push((place, faults));
-            }
-        }
-        if places.is_empty() {
-            return Ok(written);
+        for entry in entries {
+            serde_json::to_writer(&mut body, entry)?;
+            body.push(b'\n');
         }
         let answer = self.post(path, body).await?;
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
         let is_items = path == "/items";
-        written.created = count(if is_items { "created" } else { "accepted" });
-        written.changed = if is_items { count("updated") } else { 0 };
-        written.known = count(if is_items { "unchanged" } else { "duplicates" });
-        for (index, faults) in rejections(&answer) {
-            let place = *places.get(index).ok_or_else(|| anyhow!("{}{path} rejected an entry that it was not sent", self.base))?;
-            written.rejected.push((place, faults));
-        }
+        let written = Written {
+            created: count(if is_items { "created" } else { "accepted" }),
+            changed: if is_items { count("updated") } else { 0 },
+            known: count(if is_items { "unchanged" } else { "duplicates" }),
+            rejected: rejections(&answer),
+        };
         let told = written.created + written.changed + written.known + written.rejected.len() as u64;
-        ensure!(told == entries.len() as u64, "{}{path} told of {told} of {} entries; is it an inkling of this version?", self.base, entries.len());
+        let sound = told == entries.len() as u64 && written.rejected.iter().all(|(index, _)| *index < entries.len());
+        ensure!(sound, "{}{path} told of {told} of {} entries; is it an inkling of this version?", self.base, entries.len());
         Ok(written)
     }
 

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::Settings,
-    domain::{Event, EventType, FieldError, Item},
+    domain::{Event, EventType, Item, Timestamp},
 };
 
 use self::{
@@ -237,10 +237,13 @@ impl Job<'_> {
     async fn import(&self, input: &Input, source: &str, begun: Option<Mark>, record: &mut Record, report: &mut Report) -> anyhow::Result<Ended> {
         let name = input.name();
         let opened = input.open(self.kind, self.flags.format)?;
+        if *input == Input::Stdin {
+            eprintln!("{name}: {}", opened.detected.saw);
+        }
         let (position, total) = (Arc::clone(&opened.position), opened.total);
         let mut resuming = begun.is_some();
-        let reading =
-            Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun).map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
+        let reading = Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun, Timestamp::now())
+            .map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
         let (batches, mut received) = mpsc::channel(AHEAD);
         let reader = std::thread::spawn(move || reading.run(|batch| batches.blocking_send(batch).is_ok()));
         let bar = progress::bytes(total);
@@ -249,12 +252,13 @@ impl Job<'_> {
             if resuming && batch.is_other_file {
                 return Ok(Ended::Stale);
             }
-            let known = self.write(&name, &batch, &bar, report).await?;
+            rows += batch.entries.len() + batch.rejected.len();
+            let mark = batch.mark.clone();
+            let known = self.write(&name, batch, &bar, report).await?;
             if std::mem::take(&mut resuming) && !known {
                 return Ok(Ended::Stale);
             }
-            record.reached(batch.mark);
-            rows += batch.entries.len() + batch.rejected.len();
+            record.reached(mark);
             bar.set_position(position.load(std::sync::atomic::Ordering::Relaxed));
             bar.set_message(format!("{name}: {rows} rows"));
             report.check(&name)?;
@@ -268,28 +272,27 @@ impl Job<'_> {
     }
 
     /// Writes a batch; true where all of it was there before.
-    async fn write(&self, name: &str, batch: &Batch, bar: &ProgressBar, report: &mut Report) -> anyhow::Result<bool> {
-        let say = |line: String| bar.suspend(|| eprintln!("{line}"));
-        let mut rejected: Vec<(u64, Vec<FieldError>)> = batch.rejected.clone();
+    async fn write(&self, name: &str, batch: Batch, bar: &ProgressBar, report: &mut Report) -> anyhow::Result<bool> {
+        let Batch { mut entries, mut rejected, cut, nameless, .. } = batch;
+        if let Some((first, _)) = rejected.first().filter(|_| self.flags.strict) {
+            entries.retain(|(line, _)| line < first);
+        }
         let mut known = true;
-        if !batch.entries.is_empty() {
-            let entries: Vec<Entry> = batch.entries.iter().map(|(_, entry)| entry.clone()).collect();
-            let written = self
-                .destination
-                .write(entries)
-                .await
-                .with_context(|| format!("{name}: what came before line {} is stored; start the import again to go on from there", batch.entries[0].0))?;
+        if let Some((first, _)) = entries.first() {
+            let failed = format!("{name}: what came before line {first} is stored; start the import again to go on from there");
+            let (lines, entries): (Vec<u64>, Vec<Entry>) = entries.into_iter().unzip();
+            let written = self.destination.write(entries).await.context(failed)?;
             known = written.created + written.changed == 0;
             report.count(&written);
-            rejected.extend(written.rejected.into_iter().map(|(index, faults)| (batch.entries[index].0, faults)));
+            rejected.extend(written.rejected.into_iter().filter_map(|(index, faults)| Some((*lines.get(index)?, faults))));
         }
         rejected.sort_by_key(|(line, _)| *line);
         for (line, faults) in rejected {
             if let Some(words) = report.reject(name, line, &faults) {
-                say(words);
+                bar.suspend(|| eprintln!("{words}"));
             }
         }
-        report.note(batch.cut, batch.nameless);
+        report.note(cut, nameless);
         Ok(known)
     }
 }

@@ -33,7 +33,7 @@ fn opened(text: &[u8], kind: Kind) -> Opened {
 
 fn batches(text: &[u8], kind: Kind, begun: Option<Mark>) -> Vec<Batch> {
     let mut batches = Vec::new();
-    let reading = Reading::begin(opened(text, kind), kind, "x".into(), Arc::new(choices()), begun).unwrap();
+    let reading = Reading::begin(opened(text, kind), kind, "x".into(), Arc::new(choices()), begun, Timestamp::now()).unwrap();
     reading
         .run(|batch| {
             batches.push(batch);
@@ -253,7 +253,7 @@ async fn packed_files_are_known_by_their_bytes_and_a_torn_one_says_how_far_it_co
 
     let read = |path: PathBuf| {
         let opened = Input::File(path).open(Kind::Interactions, Format::Auto).unwrap();
-        let reading = Reading::begin(opened, Kind::Interactions, "x".into(), Arc::new(choices()), None).unwrap();
+        let reading = Reading::begin(opened, Kind::Interactions, "x".into(), Arc::new(choices()), None, Timestamp::now()).unwrap();
         let mut rows = (0, 0);
         let ended = reading.run(|batch| {
             rows = (rows.0 + batch.entries.len(), rows.1 + batch.rejected.len());

@@ -69,7 +69,7 @@ impl Destination {
         }
     }
 
-    /// Writes entries of one kind that are valid by themselves. When it returns, what is in is on disk.
+    /// Writes entries of one kind. When it returns, what is in is on disk.
     pub(super) async fn write(&self, entries: Vec<Entry>) -> anyhow::Result<Written> {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         for entry in entries {

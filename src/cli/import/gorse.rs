@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{
-        AttributeValue, Event, FieldError, Item, ItemId, MAX_ATTRIBUTES, MAX_ITEM_TEXT_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS, MAX_VECTORS, Timestamp, UserId,
+        AttributeValue, Event, EventType, FieldError, Item, ItemId, MAX_ATTRIBUTES, MAX_ITEM_TEXT_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS, MAX_VECTORS, Timestamp, UserId,
     },
     http::read_document,
 };
@@ -106,7 +106,11 @@ pub(super) fn event(text: &str, choices: &Choices) -> Result<Made, FieldError> {
         item_id: Some(ItemId::new(&theirs.item_id).map_err(|fault| FieldError::new("/ItemId", fault))?),
         recommendation_id: None,
         // Every feedback has a number there, 0 where nobody gave one; it is kept where the type has a use for it.
-        value: kind.value_rule().filter(|rule| rule.required || theirs.value > 0.0).map(|_| theirs.value),
+        value: match kind {
+            EventType::Rating | EventType::Watch | EventType::Dwell => Some(theirs.value),
+            EventType::Review | EventType::Purchase | EventType::AddToCart | EventType::RemoveFromCart => Some(theirs.value).filter(|value| *value > 0.0),
+            _ => None,
+        },
         text,
         timestamp: time(theirs.timestamp.as_deref())?,
     };
@@ -187,7 +191,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{cli::import::TimeUnit, domain::EventType};
+    use crate::cli::import::TimeUnit;
 
     fn made(theirs: Json) -> (Json, bool) {
         let made = item(&theirs.to_string()).unwrap();

@@ -25,11 +25,12 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
+use serde::{Deserialize as _, de::IntoDeserializer as _};
 use tokio::sync::mpsc;
 
 use crate::{
     config::Settings,
-    domain::{Event, EventType, Item, Timestamp},
+    domain::{Event, EventType, Item},
 };
 
 use self::{
@@ -154,13 +155,13 @@ struct Choices {
 impl Choices {
     /// Our type for one of theirs: as the caller says, else the one of that name.
     fn event_type(&self, theirs: &str) -> Option<EventType> {
-        self.types.get(theirs).copied().or_else(|| EventType::from_name(theirs))
+        self.types.get(theirs).copied().or_else(|| EventType::ALL.into_iter().find(|kind| kind.name() == theirs))
     }
 }
 
 fn event_type(name: &str) -> Result<EventType, String> {
-    EventType::from_name(name).ok_or_else(|| {
-        let known: Vec<_> = EventType::ALL.into_iter().map(EventType::name).collect();
+    EventType::deserialize(name.into_deserializer()).map_err(|_: serde::de::value::Error| {
+        let known: Vec<_> = EventType::ALL.iter().map(|kind| kind.name()).collect();
         format!("there is no such event type; there are {}", known.join(", "))
     })
 }
@@ -242,7 +243,7 @@ impl Job<'_> {
         }
         let (position, total) = (Arc::clone(&opened.position), opened.total);
         let mut resuming = begun.is_some();
-        let reading = Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun, Timestamp::now())
+        let reading = Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun)
             .map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
         let (batches, mut received) = mpsc::channel(AHEAD);
         let reader = std::thread::spawn(move || reading.run(|batch| batches.blocking_send(batch).is_ok()));

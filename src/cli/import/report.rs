@@ -61,7 +61,7 @@ impl Report {
     /// The end of a strict import.
     pub(super) fn check(&self, file: &str) -> anyhow::Result<()> {
         if self.strict && self.rejected > 0 {
-            bail!("{file}: stopped at a rejected row, as --strict says; the rows before it are stored");
+            bail!("{file}: stopped after a rejected row, as --strict says; the rows before it are stored");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{Choices, Entry, Kind, amazon, detect::Layout, documents, gorse, identity::Identity, movielens, record::Mark, source::Opened, table};
-use crate::domain::{FieldError, Timestamp};
+use crate::domain::FieldError;
 
 /// Rows that are written together: one fsync.
 const BATCH_ROWS: usize = 1_000;
@@ -20,7 +20,7 @@ const LONGEST_ROW: usize = 4 << 20;
 /// Rows that belong together.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Valid by themselves, with the lines that they begin at, from 1.
+    /// With the lines that they begin at, from 1.
     pub(super) entries: Vec<(u64, Entry)>,
     pub(super) rejected: Vec<(u64, Vec<FieldError>)>,
     /// Up to where.
@@ -84,12 +84,11 @@ pub(super) struct Reading {
     identity: Identity,
     choices: Arc<Choices>,
     begun: Option<Mark>,
-    now: Timestamp,
 }
 
 impl Reading {
-    /// Begins after `begun`, where it is given; `now` bounds the times of events. Fails where the header cannot be understood.
-    pub(super) fn begin(opened: Opened, kind: Kind, source: String, choices: Arc<Choices>, begun: Option<Mark>, now: Timestamp) -> Result<Self, String> {
+    /// Begins after `begun`, where it is given. Fails where the header cannot be understood.
+    pub(super) fn begin(opened: Opened, kind: Kind, source: String, choices: Arc<Choices>, begun: Option<Mark>) -> Result<Self, String> {
         let layout = opened.detected.layout;
         let delimiter = match layout {
             Layout::Table(delimiter) => Some(delimiter),
@@ -119,7 +118,7 @@ impl Reading {
                 Parser::MovieLens(shape)
             }
         };
-        Ok(Self { lines, parser, identity, choices, begun, now })
+        Ok(Self { lines, parser, identity, choices, begun })
     }
 
     /// Reads to the end, or until `take` says false. Fails with the line where the stream broke off; what came before it was given out.
@@ -186,11 +185,12 @@ impl Reading {
         };
         match made {
             Ok((Made { mut entry, cut, nameless }, row)) => {
+                // What an event may hold is for the site's settings to say, and so for the write path.
                 let faults = match &mut entry {
                     Entry::Item(item) => item.faults(),
                     Entry::Event(event) => {
                         event.event_id.get_or_insert_with(|| self.identity.of(line, &row));
-                        event.faults(self.now)
+                        Vec::new()
                     }
                 };
                 if !faults.is_empty() {

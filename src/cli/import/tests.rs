@@ -33,7 +33,7 @@ fn opened(text: &[u8], kind: Kind) -> Opened {
 
 fn batches(text: &[u8], kind: Kind, begun: Option<Mark>) -> Vec<Batch> {
     let mut batches = Vec::new();
-    let reading = Reading::begin(opened(text, kind), kind, "x".into(), Arc::new(choices()), begun, Timestamp::now()).unwrap();
+    let reading = Reading::begin(opened(text, kind), kind, "x".into(), Arc::new(choices()), begun).unwrap();
     reading
         .run(|batch| {
             batches.push(batch);
@@ -127,7 +127,9 @@ fn event() -> impl Strategy<Value = Event> {
             value: match kind {
                 EventType::Watch => Some(f64::from(value) / 4.0),
                 EventType::Rating | EventType::Review => Some(f64::from(value) / 2.0 + 0.5),
-                kind => kind.value_rule().filter(|rule| rule.required || value > 2).map(|_| f64::from(value) * 12.25),
+                EventType::Dwell => Some(f64::from(value) * 12.25),
+                EventType::Purchase | EventType::AddToCart => Some(f64::from(value) * 12.25).filter(|_| value > 2),
+                _ => None,
             },
             text: if kind == EventType::Search { Some(text.unwrap_or_else(|| "words".into())) } else { text },
             timestamp: Some(at),
@@ -253,7 +255,7 @@ async fn packed_files_are_known_by_their_bytes_and_a_torn_one_says_how_far_it_co
 
     let read = |path: PathBuf| {
         let opened = Input::File(path).open(Kind::Interactions, Format::Auto).unwrap();
-        let reading = Reading::begin(opened, Kind::Interactions, "x".into(), Arc::new(choices()), None, Timestamp::now()).unwrap();
+        let reading = Reading::begin(opened, Kind::Interactions, "x".into(), Arc::new(choices()), None).unwrap();
         let mut rows = (0, 0);
         let ended = reading.run(|batch| {
             rows = (rows.0 + batch.entries.len(), rows.1 + batch.rejected.len());

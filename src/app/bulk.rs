@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::{
     config::Settings,
-    features::{Columns, Histories, Popularity},
+    features::{Columns, Histories, Popularity, Signals},
     ingest::{Ingest, Rooms},
     store::Store,
     telemetry::Registry,
@@ -33,6 +33,7 @@ impl WritePath {
             columns: Arc::new(Columns::default()),
             histories: Arc::new(Histories::new(0)),
             popularity: Arc::new(Popularity::new(settings.features.popularity_half_life_days)),
+            signals: Arc::new(Signals::new(&settings.features)?),
         };
         Ok(Self { store, ingest: Ingest::new(rooms, &registry)? })
     }

@@ -60,6 +60,9 @@ struct Manifest {
 
 pub(super) fn backup(flags: &BackupFlags, settings: &Settings) -> anyhow::Result<ExitCode> {
     let to = &flags.to;
+    if let Some(url) = &settings.store.url {
+        bail!("the truth is in {url}: `pg_dump` backs it up; what was learned is in {}", settings.paths.data.join(ARTEFACTS).display());
+    }
     ensure!(!to.exists(), "{} is there already", to.display());
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Beside the backup, so that the last step is a rename; gone when something fails.
@@ -172,6 +175,11 @@ fn pack(folder: &Path, manifest: &Manifest, to: &Path) -> anyhow::Result<()> {
 
 pub(super) fn restore(flags: &RestoreFlags, settings: &Settings) -> anyhow::Result<ExitCode> {
     let data = &settings.paths.data;
+    if let Some(url) = &settings.store.url {
+        bail!(
+            "the truth is in {url}: `pg_restore` or `psql` fills it; a backup of SQLite can be imported there (restore it without store.url, export, import)"
+        );
+    }
     ensure!(is_empty(data)?, "{} is not empty; restore into a folder that is, with --data, and serve that", data.display());
     let mut backup = Backup::open(&flags.from)?;
     let manifest = backup.manifest()?;

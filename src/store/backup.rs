@@ -1,17 +1,21 @@
 //! Reading beside whoever writes: exports and backups of a folder that a server has open, in a process of their own.
 //!
-//! A copy is made by `VACUUM INTO` inside one read transaction: it is the database as of one commit, whole, and without the free pages
+//! A copy is of SQLite; Postgres brings `pg_dump`. It is made by `VACUUM INTO` inside one read transaction: it is the database as of one commit, whole, and without the free pages
 //! (<https://www.sqlite.org/lang_vacuum.html#vacuuminto>). In WAL mode neither side waits for the other; the log grows meanwhile.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, Row, SqliteConnection,
+    ConnectOptions, Connection as _, Row as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Shared, Store, StoreError, StoreSettings, connect, metrics::Metrics};
+use super::{
+    Shared, Store, StoreError, StoreSettings,
+    database::{Database, newest_sqlite_migration, query},
+    metrics::Metrics,
+};
 use crate::telemetry::Registry;
 
 /// What a database holds, as a backup says it.
@@ -28,21 +32,23 @@ pub struct DatabaseFacts {
 }
 
 impl Store {
-    /// Opens a folder's database for reading, whether somebody writes to it or not: no lock, no migration, and every write is [`StoreError::Closed`].
+    /// Opens the database of the settings, or that of the folder, for reading, whether somebody writes to it or not: no lock, no migration, and every
+    /// write is [`StoreError::Closed`].
     ///
     /// Fails with [`StoreError::Newer`] on a database of a newer program, and with [`StoreError::Unavailable`] where there is none or where it has not
     /// been brought up to date by a start of this program.
     pub async fn open_read_only(folder: &Path, settings: &StoreSettings) -> Result<Self, StoreError> {
-        let readers = connect::readers(folder, settings).await?;
-        let applied = applied_migration(&mut *readers.acquire().await?).await?;
-        let known = newest_migration();
+        let database = Database::new(folder, settings);
+        let readers = database.readers(settings.readers.max(1)).await?;
+        let applied: Option<i64> = query("SELECT max(version) FROM _sqlx_migrations").fetch_one(&readers).await?.get(0)?;
+        let (applied, known) = (applied.unwrap_or(0), database.newest_migration());
         if applied > known {
             return Err(StoreError::Newer { found: applied, known });
         }
         if applied < known {
             return Err(StoreError::unavailable("it is of an older program; start a server on it once, which brings it up to date"));
         }
-        let catalogue_id = sqlx::query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(&readers).await?.try_get(0)?;
+        let catalogue_id = query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(&readers).await?.get(0)?;
         let metrics = Arc::new(Metrics::register(&Registry::new())?);
         // Their other ends are dropped here: there is no writer.
         let (messages, _) = mpsc::unbounded_channel();
@@ -52,9 +58,9 @@ impl Store {
     }
 }
 
-/// The newest migration that this program knows: a database with a newer one is not for it.
+/// The newest migration of SQLite databases that this program knows: one with a newer one is not for it.
 pub fn newest_migration() -> i64 {
-    connect::MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+    newest_sqlite_migration()
 }
 
 /// Copies the database of a folder into a file that is not there yet, while others read and write it. When it returns, the copy is on disk, and holds

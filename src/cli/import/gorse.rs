@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AttributeValue, Event, EventType, FieldError, Item, ItemId, MAX_ATTRIBUTES, MAX_ITEM_TEXT_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS, MAX_VECTORS, Timestamp, UserId,
+        AttributeValue, Event, EventType, FieldError, Item, ItemId, MAX_ATTRIBUTES, MAX_ITEM_TEXT_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS, MAX_VECTORS,
+        Timestamp, UserId,
     },
     http::read_document,
 };
@@ -225,7 +226,8 @@ mod tests {
 
     #[test]
     fn feedback_takes_the_type_that_the_caller_says_and_a_value_where_it_means_something() {
-        let choices = Choices { types: [("star".into(), EventType::Like)].into(), default_type: None, ignored: Vec::new(), time_unit: TimeUnit::Auto };
+        let choices =
+            Choices { own: Vec::new(), types: [("star".into(), EventType::Like)].into(), default_type: None, ignored: Vec::new(), time_unit: TimeUnit::Auto };
         let made = |kind: &str, value: f64| {
             let line = json!({"FeedbackType": kind, "UserId": "bob", "ItemId": "vuejs:vue", "Value": value, "Timestamp": "2022-02-24T00:00:00Z",
                 "Updated": "2022-02-25T00:00:00Z", "Labels": null, "Comment": ""});

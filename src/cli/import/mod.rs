@@ -25,7 +25,6 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
-use serde::{Deserialize as _, de::IntoDeserializer as _};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -147,6 +146,8 @@ enum Entry {
 #[derive(Debug, Clone)]
 struct Choices {
     types: BTreeMap<String, EventType>,
+    /// The types that the site's settings name beside ours.
+    own: Vec<EventType>,
     default_type: Option<EventType>,
     ignored: Vec<String>,
     time_unit: TimeUnit,
@@ -155,15 +156,12 @@ struct Choices {
 impl Choices {
     /// Our type for one of theirs: as the caller says, else the one of that name.
     fn event_type(&self, theirs: &str) -> Option<EventType> {
-        self.types.get(theirs).copied().or_else(|| EventType::ALL.into_iter().find(|kind| kind.name() == theirs))
+        self.types.get(theirs).copied().or_else(|| EventType::ALL.into_iter().chain(self.own.iter().copied()).find(|kind| kind.name() == theirs))
     }
 }
 
 fn event_type(name: &str) -> Result<EventType, String> {
-    EventType::deserialize(name.into_deserializer()).map_err(|_: serde::de::value::Error| {
-        let known: Vec<_> = EventType::ALL.iter().map(|kind| kind.name()).collect();
-        format!("there is no such event type; there are {}", known.join(", "))
-    })
+    EventType::named(name).map_err(|fault| fault.to_string())
 }
 
 fn mapping(text: &str) -> Result<(String, EventType), String> {
@@ -178,8 +176,13 @@ pub(super) fn run(command: &ImportCommand, settings: &Settings) -> anyhow::Resul
     };
     let inputs = source::inputs(&flags.paths, kind, flags.format)?;
     ensure!(!inputs.is_empty(), "none of the files holds {}", kind.name());
-    let choices =
-        Choices { types: flags.types.iter().cloned().collect(), default_type: flags.default_type, ignored: flags.ignore.clone(), time_unit: flags.time_unit };
+    let choices = Choices {
+        own: settings.features.events.keys().filter_map(|name| EventType::named(name).ok()).collect(),
+        types: flags.types.iter().cloned().collect(),
+        default_type: flags.default_type,
+        ignored: flags.ignore.clone(),
+        time_unit: flags.time_unit,
+    };
     runtime()?.block_on(async {
         let destination = Destination::open(flags.url.as_deref(), settings).await?;
         let job = Job { kind, choices: Arc::new(choices), flags, destination: &destination };
@@ -243,8 +246,8 @@ impl Job<'_> {
         }
         let (position, total) = (Arc::clone(&opened.position), opened.total);
         let mut resuming = begun.is_some();
-        let reading = Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun)
-            .map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
+        let reading =
+            Reading::begin(opened, self.kind, source.to_owned(), Arc::clone(&self.choices), begun).map_err(|fault| anyhow::anyhow!("{name}: {fault}"))?;
         let (batches, mut received) = mpsc::channel(AHEAD);
         let reader = std::thread::spawn(move || reading.run(|batch| batches.blocking_send(batch).is_ok()));
         let bar = progress::bytes(total);

@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     fn choices(time_unit: TimeUnit) -> Choices {
-        Choices { types: [("buy".to_owned(), EventType::Purchase)].into(), default_type: None, ignored: vec!["split".into()], time_unit }
+        Choices { own: Vec::new(), types: [("buy".to_owned(), EventType::Purchase)].into(), default_type: None, ignored: vec!["split".into()], time_unit }
     }
 
     fn json(header: &str, kind: Kind, row: &str, time_unit: TimeUnit) -> Result<serde_json::Value, FieldError> {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 fn choices() -> Choices {
-    Choices { types: BTreeMap::new(), default_type: None, ignored: Vec::new(), time_unit: TimeUnit::Auto }
+    Choices { own: Vec::new(), types: BTreeMap::new(), default_type: None, ignored: Vec::new(), time_unit: TimeUnit::Auto }
 }
 
 fn settings(data: &std::path::Path) -> Settings {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection, migrate::Migrator};
 use super::*;
 use crate::{
     domain::{Actor, RecommendationId, Revision, UserId},
-    store::connect::MIGRATIONS,
+    store::database::SQLITE_MIGRATIONS as MIGRATIONS,
 };
 
 /// The rows of migration N, if that one brought any of its own.
@@ -17,7 +17,7 @@ fn rows_of(version: i64) -> Option<String> {
 }
 
 async fn connection(folder: &Path) -> SqliteConnection {
-    connect::writer(folder, &settings()).await.unwrap()
+    SqliteConnectOptions::new().filename(folder.join("inkling.db")).create_if_missing(true).connect().await.unwrap()
 }
 
 /// A database as a program with migrations up to `version` left it.
@@ -77,6 +77,6 @@ async fn a_migration_that_fails_half_way_leaves_the_database_as_it_was() {
 
     let store = open(folder.path()).await.unwrap();
     assert_eq!(store.event_count().await.unwrap(), 2);
-    let columns: i64 = sqlx::query_scalar("SELECT count(*) FROM pragma_table_info('items') WHERE name = 'half'").fetch_one(store.readers()).await.unwrap();
-    assert_eq!(columns, 0);
+    let columns = query("SELECT count(*) FROM pragma_table_info('items') WHERE name = 'half'").fetch_one(store.readers()).await.unwrap();
+    assert_eq!(columns.get::<i64>(0).unwrap(), 0);
 }

@@ -3,6 +3,7 @@
 //! Settings and a prepared model in, a router and its workers out. Stopping goes in the order of the data: doors, training,
 //! indexing, store.
 
+mod bulk;
 mod collection;
 pub(crate) mod demo;
 mod reindex;
@@ -32,6 +33,8 @@ use crate::{
 
 use collection::{BuiltFor, Shelf};
 use reindex::Mover;
+
+pub use bulk::WritePath;
 
 /// How often the parts are looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);

@@ -1,7 +1,10 @@
 //! Floor 6: the commands. Flags in, an exit code out; what goes wrong is one line on stderr that says what to do.
 
+mod backup;
 mod config;
 mod demo;
+mod export;
+mod import;
 mod model;
 mod model_bench;
 mod progress;
@@ -67,6 +70,16 @@ enum Command {
     /// move without a gap; with keys configured, an admin key is taken from INKLING_ADMIN_KEY. Texts that were encoded by this model before are not
     /// encoded again.
     Reindex,
+    /// Bring a catalogue or a log of events: inkling's own files, Gorse, MovieLens, Amazon
+    #[command(subcommand)]
+    Import(import::ImportCommand),
+    /// Write the catalogue or the log of events as NDJSON; a server may be running on the data folder
+    #[command(subcommand)]
+    Export(export::ExportCommand),
+    /// Copy the database and what was learned into a folder or a .zip; a server may be running on the data folder
+    Backup(backup::BackupFlags),
+    /// Fill an empty data folder from a backup
+    Restore(backup::RestoreFlags),
     /// Language models: what there is, and fetching one ahead of time
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -105,6 +118,10 @@ fn dispatch(command: &Command, overrides: Overrides) -> anyhow::Result<ExitCode>
         Command::Demo { check: true } => demo::check(settings),
         Command::Train => train::run(&settings),
         Command::Reindex => reindex::run(&settings),
+        Command::Import(command) => import::run(command, &settings),
+        Command::Export(command) => export::run(command, &settings),
+        Command::Backup(flags) => backup::backup(flags, &settings),
+        Command::Restore(flags) => backup::restore(flags, &settings),
         Command::Model(command) => model::run(command, &settings),
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -53,3 +53,12 @@ pub(super) fn turns(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("  {bar:30} {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style)
 }
+
+/// A bar over the bytes of a file; of a stream, whose length nobody knows, it only counts.
+pub(super) fn bytes(total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "  {msg} {bar:30} {percent}% {bytes_per_sec} {eta}"),
+        None => (ProgressBar::no_length(), "  {msg} {bytes} {bytes_per_sec}"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -271,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn own_vectors_are_bounded_finite_and_point_somewhere() {
+        let faults = |vectors: serde_json::Value| {
+            let item = item(serde_json::json!({"item_id": "a", "title": "x", "vectors": vectors}));
+            item.faults().into_iter().map(|fault| fault.pointer).collect::<Vec<_>>()
+        };
+
+        assert!(faults(serde_json::json!({"image": [0, -1e-30], "a/b": [1]})).is_empty());
+        assert!(faults(serde_json::json!({"image": vec![0.5; MAX_VECTOR_WIDTH]})).is_empty());
+        assert_eq!(faults(serde_json::json!({"image": vec![0.5; MAX_VECTOR_WIDTH + 1]})), ["/vectors/image"]);
+        // Not to be held in 32 bits: too large, and too small to differ from zero.
+        assert_eq!(faults(serde_json::json!({"image": [1, 1e39]})), ["/vectors/image"]);
+        assert_eq!(faults(serde_json::json!({"image": [1e-60]})), ["/vectors/image"]);
+        assert_eq!(faults(serde_json::json!({"": [1]})), ["/vectors/"]);
+        let five: std::collections::BTreeMap<_, _> = (0..=MAX_VECTORS).map(|n| (format!("v{n}"), [1.0])).collect();
+        assert_eq!(faults(serde_json::json!(five)), ["/vectors"]);
+    }
+
+    #[test]
     fn a_title_that_opens_the_text_is_not_said_twice() {
         let said = |title: &str, text: &str| item(serde_json::json!({"item_id": "a", "title": title, "text": text})).full_text();
 

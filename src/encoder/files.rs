@@ -9,13 +9,17 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 const RECORD: &str = "files.json";
+/// What the names of unfinished files begin with.
+const UNFINISHED: &str = ".new-";
+/// An unfinished file that nobody has written to for so long is what a killed process left.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// One folder.
 pub(super) struct Folder {
@@ -55,6 +59,7 @@ impl Folder {
     /// Puts `content` in place as `name`, and gives its SHA-256. `accept` may refuse the content by its hash, before anything is replaced.
     pub(super) fn put(&self, name: &str, content: &mut dyn Read, accept: &dyn Fn(&str) -> bool, step: &mut dyn FnMut(u64)) -> io::Result<String> {
         fs::create_dir_all(&self.path)?;
+        self.sweep();
         let mut file = self.new_file()?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
@@ -81,10 +86,21 @@ impl Folder {
     /// A file under a temporary name. As readable as the process's umask allows: a service may run as another user than the one who fetched.
     fn new_file(&self) -> io::Result<tempfile::NamedTempFile> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".new-");
+        builder.prefix(UNFINISHED);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         builder.tempfile_in(&self.path)
+    }
+
+    /// Removes what killed processes left: a model has hundreds of megabytes, and each try would leave as many.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+            let age = entry.metadata().and_then(|about| about.modified()).ok().and_then(|modified| modified.elapsed().ok());
+            if unfinished && age.is_some_and(|age| age > ABANDONED) {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
     }
 
     fn record(&self) -> BTreeMap<String, Seen> {
@@ -164,6 +180,41 @@ mod tests {
         fs::write(folder.file("a"), "ALL OF IT").unwrap();
 
         assert!(!folder.holds("a", &hash));
+    }
+
+    #[test]
+    fn a_flipped_bit_a_missing_file_and_a_torn_record_are_found_out() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        let hash = put(&folder, "all of it");
+        let whole = fs::read(folder.file("a")).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            fs::write(folder.file("a"), flipped).unwrap();
+            assert!(!folder.holds("a", &hash), "byte {at}");
+        }
+        fs::remove_file(folder.file("a")).unwrap();
+        assert!(!folder.holds("a", &hash));
+
+        put(&folder, "all of it");
+        fs::write(folder.file(RECORD), "{\"a\": {\"bytes\"").unwrap();
+        assert!(folder.holds("a", &hash), "the file is read where the record cannot be");
+        assert!(folder.record().contains_key("a"));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_after_a_day_and_not_before() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        let (old, young) = (place.path().join(".new-old"), place.path().join(".new-young"));
+        fs::write(&old, "half").unwrap();
+        fs::write(&young, "half").unwrap();
+        File::options().append(true).open(&old).unwrap().set_modified(std::time::SystemTime::now() - 2 * ABANDONED).unwrap();
+
+        put(&folder, "all of it");
+
+        assert!(!old.exists() && young.exists());
     }
 
     #[test]

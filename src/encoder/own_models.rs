@@ -337,6 +337,31 @@ fn what_cannot_be_followed_is_refused_by_name() {
 }
 
 #[test]
+fn a_torn_export_is_made_again_and_torn_weights_are_named() {
+    let (models, place) = (models(), tempfile::tempdir().unwrap());
+    let model = add(models.path(), &whole(place.path()), &Choices::default(), &mut |_| {}).unwrap();
+    let (name, expected) = (model.manifest.name.clone(), embed(&model));
+    let prepared = || prepare_as(models.path(), &name, None, &mut |_| {});
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let cut: fn(&Path) = |path| fs::write(path, &fs::read(path).unwrap()[..100]).unwrap();
+    let remove: fn(&Path) = |path| fs::remove_file(path).unwrap();
+
+    for harm in [&flip as &dyn Fn(&Path), &cut, &remove] {
+        harm(&model.onnx);
+
+        assert_eq!(embed(&prepared().unwrap()), expected);
+    }
+    let weights = model.onnx.with_file_name("model.safetensors");
+    flip(&weights);
+    assert!(matches!(prepared(), Err(PrepareError::Changed { path, .. }) if path == weights));
+}
+
+#[test]
 fn weights_and_vocabulary_of_different_models_do_not_pass() {
     let (models, place) = (models(), tempfile::tempdir().unwrap());
     let folder = whole(place.path());

@@ -64,6 +64,11 @@ pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Fault
     }
 }
 
+/// The value that the JSON object in `text` is, or its first fault, in the words of the contract: for readers of files.
+pub fn read_document<T: de::DeserializeOwned>(text: &str) -> Result<T, FieldError> {
+    parse(text).map_err(Fault::into_field_error)
+}
+
 /// The entries of the JSON array in `text`, not parsed yet.
 pub(super) fn entries(text: &str) -> Result<Vec<&RawValue>, Fault> {
     serde_json::from_str(text).map_err(|_| explain::<Vec<&RawValue>>(text))

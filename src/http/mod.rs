@@ -46,6 +46,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{ingest::Ingest, recommend::Recommender, telemetry::Registry, training::Trainer};
 
 pub use catalogue::{Catalogue, CatalogueError, Counts};
+pub use json::read_document;
 pub use readiness::{EncoderFacts, PartState, Phase, Readiness};
 pub use reindex::{BuiltBy, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing};
 pub use settings::{HttpSettings, InvalidKeyHash, KeyHash, KeySettings, hash_key};

@@ -1,7 +1,8 @@
-//! A folder of learned weights by version: `item-item/<version>/{weights.bin, manifest.json}`; the newest good one is served.
+//! A folder of learned weights by version: `item-item/<version>/{weights.bin, manifest.json, manifest.sha256}`; the newest good one is served.
 //!
 //! A version is written under a temporary name, fsynced and renamed, so a crash leaves the old versions as they were. The manifest holds the
-//! checksum and the catalogue that the item keys belong to: a torn version, or one of another database, is named and skipped. No user ids.
+//! checksum of the weights and the catalogue that the item keys belong to, and has a checksum of its own: a torn version, or one of another
+//! database, is named and skipped. No user ids.
 //!
 //! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32).
 
@@ -20,8 +21,11 @@ use crate::domain::Timestamp;
 const KIND: &str = "item-item";
 const WEIGHTS: &str = "weights.bin";
 const MANIFEST: &str = "manifest.json";
-/// The layout of `weights.bin`; another number is a version of another program.
-const FORMAT: u32 = 1;
+/// Of the manifest: the fold-in's numbers are there, and one that a disk changed would still be a number.
+const CHECKSUM: &str = "manifest.sha256";
+/// The layout of a version; another number is one of another program. The first had no checksum of the manifest.
+const FORMAT: u32 = 2;
+const FORMAT_WITHOUT_CHECKSUM: u32 = 1;
 
 /// Why weights could not be saved or looked for.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +108,9 @@ impl Artefacts {
         }
         fs::create_dir_all(&temporary).map_err(at(&temporary))?;
         write_durably(&temporary.join(WEIGHTS), &weights)?;
-        write_durably(&temporary.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+        let described = serde_json::to_vec_pretty(&manifest)?;
+        write_durably(&temporary.join(MANIFEST), &described)?;
+        write_durably(&temporary.join(CHECKSUM), hex::encode(Sha256::digest(&described)).as_bytes())?;
         sync_folder(&temporary)?;
         let place = self.folder.join(&version);
         fs::rename(&temporary, &place).map_err(at(&place))?;
@@ -161,10 +167,16 @@ impl Artefacts {
     fn read<R: DeserializeOwned>(&self, version: String) -> Result<Kept<R>, Unreadable> {
         let folder = self.folder.join(&version);
         let read = || -> Result<(Manifest<R>, ItemItem), String> {
-            let manifest = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
-            let manifest: Manifest<R> = serde_json::from_slice(&manifest).map_err(|error| format!("{MANIFEST}: {error}"))?;
-            if manifest.format != FORMAT {
-                return Err(format!("format {} is not {FORMAT}", manifest.format));
+            let described = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+            let checksum = fs::read(folder.join(CHECKSUM)).ok();
+            if checksum.as_ref().is_some_and(|checksum| hex::encode(Sha256::digest(&described)).as_bytes() != checksum) {
+                return Err(format!("{MANIFEST} is torn: the checksum differs"));
+            }
+            let manifest: Manifest<R> = serde_json::from_slice(&described).map_err(|error| format!("{MANIFEST}: {error}"))?;
+            match manifest.format {
+                FORMAT if checksum.is_none() => return Err(format!("{CHECKSUM} is missing")),
+                FORMAT | FORMAT_WITHOUT_CHECKSUM => {}
+                other => return Err(format!("format {other} is not {FORMAT}")),
             }
             if manifest.catalogue != self.catalogue {
                 return Err("it belongs to another database".to_owned());
@@ -276,24 +288,71 @@ mod tests {
         assert!(matches!(artefacts.load::<String>("../shop"), Err(ArtefactError::Unknown(_))));
     }
 
+    /// What can happen to a file: it is gone, empty, cut short, or one of its bits is another.
+    fn harms(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+        let flipped = (0..bytes.len()).step_by(bytes.len().div_ceil(40)).map(|at| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 1;
+            Some(bytes)
+        });
+        [None, Some(Vec::new()), Some(bytes[..bytes.len() - 3].to_vec()), Some(bytes[..bytes.len() / 2].to_vec())].into_iter().chain(flipped).collect()
+    }
+
     #[test]
     fn a_torn_version_is_named_and_the_last_good_one_is_used() {
-        for (file, reason) in [(WEIGHTS, "torn"), (MANIFEST, MANIFEST)] {
+        for file in [WEIGHTS, MANIFEST, CHECKSUM] {
             let folder = tempfile::tempdir().unwrap();
             let artefacts = Artefacts::new(folder.path(), "shop", 3);
             let good = artefacts.save(weights(1.0), "good".to_owned(), time(0)).unwrap();
             let torn = artefacts.save(weights(2.0), "torn".to_owned(), time(1)).unwrap();
             let path = folder.path().join(KIND).join(&torn.version).join(file);
-            let bytes = fs::read(&path).unwrap();
-            fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+            let whole = fs::read(&path).unwrap();
 
-            let (kept, skipped) = newest(&artefacts);
+            for harm in harms(&whole) {
+                match &harm {
+                    Some(bytes) => fs::write(&path, bytes).unwrap(),
+                    None => fs::remove_file(&path).unwrap(),
+                }
 
-            assert_eq!(kept.unwrap().version, good.version);
-            assert_eq!(skipped.len(), 1);
-            assert_eq!(skipped[0].version, torn.version);
-            assert!(skipped[0].reason.contains(reason), "{skipped:?}");
+                let (kept, skipped) = newest(&artefacts);
+
+                assert_eq!(kept.unwrap().version, good.version, "{file}: {harm:?}");
+                assert_eq!(skipped.len(), 1);
+                assert_eq!(skipped[0].version, torn.version);
+                assert!(skipped[0].reason.contains(if file == CHECKSUM { "manifest" } else { file }), "{skipped:?}");
+            }
+            fs::write(&path, whole).unwrap();
+            assert_eq!(newest(&artefacts).0.unwrap().version, torn.version, "it is whole again");
         }
+    }
+
+    #[test]
+    fn what_an_interrupted_write_left_is_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::new(folder.path(), "shop", 3);
+        let good = artefacts.save(weights(1.0), "good".to_owned(), time(0)).unwrap();
+        let left = folder.path().join(KIND).join(".20991231T000000000Z.part");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join(WEIGHTS), "half").unwrap();
+
+        let (kept, skipped) = newest(&artefacts);
+
+        assert_eq!((kept.unwrap().version, skipped.len()), (good.version, 0));
+        artefacts.save(weights(2.0), "next".to_owned(), time(1)).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_version_of_the_time_before_checksums_is_still_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::new(folder.path(), "shop", 3);
+        let old = artefacts.save(weights(1.0), "old".to_owned(), time(0)).unwrap();
+        let version = folder.path().join(KIND).join(&old.version);
+        fs::remove_file(version.join(CHECKSUM)).unwrap();
+        let manifest = fs::read_to_string(version.join(MANIFEST)).unwrap();
+        fs::write(version.join(MANIFEST), manifest.replace("\"format\": 2", "\"format\": 1")).unwrap();
+
+        assert_eq!(newest(&artefacts).0.unwrap().report, "old");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     event_log::{self, NewEvent},
     exposure_log,
     lease::{self, Lease, LeaseRequest},
+    vectors,
 };
 use crate::domain::{AttributeType, Exposure, StoredItem};
 
@@ -72,18 +73,23 @@ impl Write {
     }
 }
 
-/// What the one writer knows by heart: the next numbers, and types of attributes.
+/// What the one writer knows by heart: the next numbers, types of attributes, widths of own vectors.
 ///
 /// Read from the database at start and again after a failed commit, when it may be ahead of the truth. On Postgres other replicas write
-/// too: there the numbers are those of the transaction, and types may be missing here, but none that is here is wrong.
+/// too: there the numbers are those of the transaction, and types and widths may be missing here, but none that is here is wrong.
 pub(super) struct Ledger {
     pub(super) next: Numbers,
     pub(super) attribute_types: BTreeMap<String, AttributeType>,
+    pub(super) vector_widths: BTreeMap<String, usize>,
 }
 
 impl Ledger {
     pub(super) async fn load(connection: &mut Connection) -> Result<Self, StoreError> {
-        Ok(Self { next: connection.numbers().await?, attribute_types: catalogue::attribute_types(connection).await? })
+        Ok(Self {
+            next: connection.numbers().await?,
+            attribute_types: catalogue::attribute_types(&mut *connection).await?,
+            vector_widths: vectors::widths(connection).await?,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     ContentHash, Store, StoreError,
     batch::{Call, Ledger, Write},
     database::{Connection, Insert, List, On, Row, query},
-    merge,
+    merge, vectors,
 };
 use crate::domain::{AttributeType, FieldError, Item, ItemId, ItemKey, Revision, StoredItem, pointer_step};
 
@@ -24,7 +24,7 @@ pub enum ItemOutcome {
     Updated(StoredItem),
     /// It said what was known; no new revision.
     Unchanged(StoredItem),
-    /// Not stored: an attribute has another type than its name's first.
+    /// Not stored: an attribute has another type, or an own vector another width, than at its name's first use.
     Rejected(FieldError),
 }
 
@@ -107,6 +107,7 @@ struct Workspace<'a> {
     ledger: &'a mut Ledger,
     rows: HashMap<ItemId, Held>,
     new_types: Vec<(String, AttributeType)>,
+    new_widths: Vec<(String, usize)>,
 }
 
 /// Applies the changes in their order; rows that several of them touch are written once.
@@ -124,7 +125,7 @@ pub(super) async fn apply(connection: &mut Connection, ledger: &mut Ledger, chan
     }
     let rows = load(connection, &touched.into_iter().collect::<Vec<_>>()).await?;
     learn_types(connection, ledger, changes).await?;
-    let mut workspace = Workspace { ledger, rows, new_types: Vec::new() };
+    let mut workspace = Workspace { ledger, rows, new_types: Vec::new(), new_widths: Vec::new() };
     for change in changes {
         match change {
             Change::Put(call) => {
@@ -135,8 +136,9 @@ pub(super) async fn apply(connection: &mut Connection, ledger: &mut Ledger, chan
             Change::Delete(call) => call.outcome = workspace.delete(&call.input.0)?,
         }
     }
-    let Workspace { rows, new_types, .. } = workspace;
+    let Workspace { rows, new_types, new_widths, .. } = workspace;
     write_types(connection, &new_types).await?;
+    vectors::write_widths(connection, &new_widths).await?;
     let changed: Vec<(&ItemId, &Held)> = rows.iter().filter(|(_, held)| held.changed).collect();
     write(connection, &changed).await
 }
@@ -148,11 +150,18 @@ impl Workspace<'_> {
         revision
     }
 
-    /// Keeps the first type of each attribute name; the first fault where `item` contradicts one.
+    /// Keeps the first type of each attribute name and the first width of each own vector; the first fault where `item` contradicts one.
     fn learn_types(&mut self, item: &Item) -> Result<(), FieldError> {
         for (name, value) in &item.attributes {
             if let Some(kept) = self.ledger.attribute_types.get(name).filter(|kept| **kept != value.kind()) {
                 return Err(FieldError::new(format!("/attributes{}", pointer_step(name)), format!("must be {}, as at its first use", kept.name())));
+            }
+        }
+        vectors::check(&self.ledger.vector_widths, item)?;
+        for (name, vector) in &item.vectors {
+            if !self.ledger.vector_widths.contains_key(name) {
+                self.ledger.vector_widths.insert(name.clone(), vector.len());
+                self.new_widths.push((name.clone(), vector.len()));
             }
         }
         for (name, value) in &item.attributes {
@@ -247,7 +256,7 @@ async fn load(connection: &mut Connection, ids: &[&ItemId]) -> Result<HashMap<It
     rows.iter().map(held).collect()
 }
 
-/// Completes the ledger with the types of names that are new here: another replica may have fixed them.
+/// Completes the ledger with the types and widths of names that are new here: another replica may have fixed them.
 async fn learn_types(connection: &mut Connection, ledger: &mut Ledger, changes: &[Change<'_>]) -> Result<(), StoreError> {
     let mut new = HashSet::new();
     for change in changes {
@@ -256,6 +265,14 @@ async fn learn_types(connection: &mut Connection, ledger: &mut Ledger, changes: 
             Change::Patch(call) => new.extend(call.input.patch.get("attributes").and_then(Json::as_object).into_iter().flat_map(|names| names.keys())),
             Change::Delete(_) => {}
         }
+    }
+    let mut named = changes.iter().flat_map(|change| match change {
+        Change::Put(call) => call.input.iter().flat_map(|new| new.item.vectors.keys()).collect::<Vec<_>>(),
+        Change::Patch(call) => call.input.patch.get("vectors").and_then(Json::as_object).into_iter().flat_map(|names| names.keys()).collect(),
+        Change::Delete(_) => Vec::new(),
+    });
+    if named.any(|name| !ledger.vector_widths.contains_key(name)) {
+        ledger.vector_widths = vectors::widths(connection).await?;
     }
     new.retain(|name| !ledger.attribute_types.contains_key(*name));
     let rows = TYPES.fetch_all(connection, &[], new.into_iter().map(|name| name.as_str().into()).collect()).await?;
@@ -333,7 +350,7 @@ pub struct ItemCounts {
 impl Store {
     /// Puts items, in their order; the same item twice is two writes. Says what became of each, after the fsync.
     ///
-    /// Items are stored as they are, but for the types of attributes: [`Item::faults`] is the caller's to ask.
+    /// Items are stored as they are, but for the types of attributes and the widths of own vectors: [`Item::faults`] is the caller's to ask.
     pub async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, StoreError> {
         if items.is_empty() {
             return Ok(Vec::new());

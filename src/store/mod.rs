@@ -4,6 +4,7 @@
 //! an answer comes after it. Reads have connections of their own and see the last commit.
 //! All that is derived elsewhere follows [`Revision`](crate::domain::Revision)s (items) and sequences (events), which only grow.
 
+mod backup;
 mod batch;
 mod catalogue;
 mod changes;
@@ -19,6 +20,7 @@ mod metrics;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -34,6 +36,7 @@ use self::{
 use crate::{domain::Exposure, telemetry::Registry};
 
 pub use self::{
+    backup::{DatabaseFacts, copy_database, newest_migration, restore_database},
     catalogue::{ItemCounts, ItemOutcome, PatchOutcome},
     changes::Changes,
     error::StoreError,

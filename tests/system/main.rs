@@ -2,16 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod backup;
 mod bad_input;
 mod doors;
 mod durability;
 mod feedback;
+mod importing;
 mod languages;
 mod moving;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod recommending;
 mod replicas;
+mod scale;
 mod server;
 mod shop;
 mod start;

@@ -24,7 +24,7 @@ pub(super) use bulk::{Insert, List};
 pub(super) use postgres::Announcements;
 pub(super) use sqlite::FolderLock;
 
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Where the truth lies.
@@ -62,6 +62,14 @@ impl Database {
         }
     }
 
+    /// The newest migration that this program knows for it.
+    pub(super) fn newest_migration(&self) -> i64 {
+        newest(match self {
+            Self::Sqlite(_) => &SQLITE_MIGRATIONS,
+            Self::Postgres(_) => &POSTGRES_MIGRATIONS,
+        })
+    }
+
     pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
         Ok(match self {
             Self::Sqlite(file) => Connection::Sqlite(file.writer().await?),
@@ -97,11 +105,10 @@ impl Database {
 
 impl Connection {
     async fn migrate(&mut self) -> Result<(), StoreError> {
-        let known = |migrator: &Migrator| migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
         match self {
-            Self::Sqlite(connection) => SQLITE_MIGRATIONS.run(connection).await.map_err(|error| StoreError::from_migration(error, known(&SQLITE_MIGRATIONS))),
+            Self::Sqlite(connection) => SQLITE_MIGRATIONS.run(connection).await.map_err(|error| StoreError::from_migration(error, newest(&SQLITE_MIGRATIONS))),
             Self::Postgres(connection) => {
-                POSTGRES_MIGRATIONS.run(connection.as_mut()).await.map_err(|error| StoreError::from_migration(error, known(&POSTGRES_MIGRATIONS)))
+                POSTGRES_MIGRATIONS.run(connection.as_mut()).await.map_err(|error| StoreError::from_migration(error, newest(&POSTGRES_MIGRATIONS)))
             }
         }
     }
@@ -177,6 +184,15 @@ impl Connection {
             }
         }
     }
+}
+
+/// The newest migration that this program knows for SQLite.
+pub(super) fn newest_sqlite_migration() -> i64 {
+    newest(&SQLITE_MIGRATIONS)
+}
+
+fn newest(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 fn item_key(key: i64) -> Result<u32, StoreError> {

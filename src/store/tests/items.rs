@@ -5,6 +5,8 @@ on_both! {
     an_item_is_created_updated_and_left_alone_when_nothing_changed,
     keys_stay_and_revisions_grow_over_delete_and_create_and_restart,
     an_attribute_keeps_its_first_type,
+    an_own_vector_keeps_the_width_of_its_first_use,
+    a_rejected_item_fixes_no_width_and_names_are_bounded,
     patches_merge_and_concurrent_ones_lose_nothing,
     many_items_are_found_by_key_and_by_page,
     embeddings_and_index_state_are_kept_by_version_and_collection,
@@ -70,6 +72,44 @@ async fn an_attribute_keeps_its_first_type(kind: Kind) {
     assert!(matches!(store.put_items(vec![colour("d", true.into())]).await.unwrap()[..], [ItemOutcome::Rejected(_)]));
     assert_eq!(store.attribute_types().await.unwrap(), [("colour".to_owned(), crate::domain::AttributeType::Text)].into());
     assert_eq!(store.patch_item(&id("d"), json!({})).await.unwrap(), PatchOutcome::Missing);
+}
+
+async fn an_own_vector_keeps_the_width_of_its_first_use(kind: Kind) {
+    let store = temporary(kind).await;
+    let image = |id: &str, vector: Json| item(id, json!({"vectors": {"image": vector}}));
+    let pointer = |outcome: &ItemOutcome| match outcome {
+        ItemOutcome::Rejected(fault) => fault.pointer.clone(),
+        stored => panic!("{stored:?}"),
+    };
+
+    let outcomes = store.put_items(vec![image("a", json!([0.5, -1, 2])), image("b", json!([1, 2])), image("c", json!([3, 2, 1]))]).await.unwrap();
+
+    assert_eq!(pointer(&outcomes[1]), "/vectors/image");
+    assert!(matches!(outcomes[2], ItemOutcome::Created(_)));
+    let patched = store.patch_item(&id("c"), json!({"vectors": {"image": [1, 2, 3, 4]}})).await.unwrap();
+    assert!(matches!(&patched, PatchOutcome::Rejected(faults) if faults[0].pointer == "/vectors/image" && faults[0].detail.contains("3 components")));
+    let patched = store.patch_item(&id("c"), json!({"vectors": {"sound": [1, 2], "image": null}})).await.unwrap();
+    assert!(matches!(&patched, PatchOutcome::Updated(now) if now.item.vectors.keys().eq(["sound"])));
+    store.delete_item(&id("a")).await.unwrap();
+    store.delete_item(&id("c")).await.unwrap();
+    let store = store.reopened().await;
+    assert_eq!(pointer(&store.put_items(vec![image("d", json!([1, 2]))]).await.unwrap()[0]), "/vectors/image");
+    assert_eq!(stored(&store.put_items(vec![image("d", json!([1, 2, 4]))]).await.unwrap()[0]).item.vectors["image"], [1.0, 2.0, 4.0]);
+}
+
+async fn a_rejected_item_fixes_no_width_and_names_are_bounded(kind: Kind) {
+    let store = temporary(kind).await;
+    store.put_items(vec![item("a", json!({"attributes": {"x": 1}, "vectors": {"image": [1, 2]}}))]).await.unwrap();
+
+    let outcomes = store
+        .put_items(vec![item("b", json!({"attributes": {"x": "text"}, "vectors": {"sound": [1, 2, 3]}})), item("c", json!({"vectors": {"sound": [1]}}))])
+        .await
+        .unwrap();
+    assert!(matches!(outcomes[..], [ItemOutcome::Rejected(_), ItemOutcome::Created(_)]));
+
+    let many = (0..70).map(|n| item(&format!("n{n}"), json!({"vectors": {format!("v{n}"): [1]}}))).collect();
+    let outcomes = store.put_items(many).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, ItemOutcome::Created(_))).count(), 62);
 }
 
 async fn patches_merge_and_concurrent_ones_lose_nothing(kind: Kind) {

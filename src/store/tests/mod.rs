@@ -20,6 +20,7 @@ mod durability;
 mod events;
 mod items;
 mod leases;
+mod migrations;
 mod model;
 mod postgres;
 #[path = "../../../tests/support/postgres.rs"]

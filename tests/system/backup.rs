@@ -1,0 +1,139 @@
+//! A backup made while a server is written to, restored and served; and the restores that must be refused.
+
+use std::{fs, path::Path, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::server::{Client, Server, inkling, output, until};
+
+fn run(args: &[&str]) -> (bool, String) {
+    let ended = output(&mut inkling(args.iter().copied()));
+    (ended.status.success(), format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr)))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Sends events until told to stop; gives the numbers of those that were acknowledged.
+async fn write(client: Client, name: usize, stop: watch::Receiver<bool>) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for n in 0.. {
+        if *stop.borrow() {
+            break;
+        }
+        let id = format!("e{name}-{n}");
+        let event = json!({"event_id": id, "type": "click", "user_id": format!("u{n}"), "item_id": "shop-down-vest", "timestamp": "2025-01-01T00:00:00Z"});
+        let reply = client.json(Method::POST, "/feedback", &event).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        acknowledged.push(id);
+    }
+    acknowledged
+}
+
+async fn stored(client: &Client, id: &str) -> bool {
+    // The same event again is a duplicate where it is there, and new where it is not.
+    let n: usize = id.split('-').nth(1).unwrap().parse().unwrap();
+    let event = json!({"event_id": id, "type": "click", "user_id": format!("u{n}"), "item_id": "shop-down-vest", "timestamp": "2025-01-01T00:00:00Z"});
+    client.post("/feedback", &event).await["duplicates"] == 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_and_can_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Server::start(&data).await;
+    let client = server.client();
+    crate::shop::fill(&client).await;
+    let (stop, stopped) = watch::channel(false);
+    let writers: Vec<_> = (0..4).map(|name| tokio::spawn(write(client.clone(), name, stopped.clone()))).collect();
+    until("some hundred events are in", || async { client.event_total().await > 300 }).await;
+    client.post("/admin/train", &json!({})).await;
+    let before = client.event_total().await;
+
+    let (zip, plain) = (folder.path().join("backup.zip"), folder.path().join("backup"));
+    let made: Vec<(bool, String)> = tokio::task::block_in_place(|| [&zip, &plain].map(|to| run(&["backup", text(to), "--data", text(&data)])).into());
+    let during = client.event_total().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop.send(true).unwrap();
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.push(writer.await.unwrap());
+    }
+    server.stop().await;
+
+    for (well, said) in &made {
+        assert!(*well && said.contains("80 items"), "{said}");
+    }
+    assert!(during > before, "the writers went on: {before} to {during}");
+    for from in [&zip, &plain] {
+        let to = folder.path().join(format!("restored-{}", from.extension().is_some()));
+        let (well, said) = run(&["restore", text(from), "--data", text(&to)]);
+        assert!(well, "{said}");
+        let (well, said) = run(&["restore", text(from), "--data", text(&to)]);
+        assert!(!well && said.contains("not empty"), "{said}");
+
+        let server = Server::start(&to).await;
+        let client = server.client();
+        let total = client.event_total().await;
+        assert!(total >= before, "{total} of {before}");
+        client.all_searchable().await;
+        let answer = client.recommend(&json!({"text": "rain jacket", "user_id": "u1"})).await;
+        assert_eq!(answer["degraded"], json!([]), "{answer}");
+        assert!(server.log().iter().all(|line| !line.contains("cannot be used")), "{}", server.log().join("\n"));
+        // Each writer's events are there from its first to one of its last, without a hole.
+        for ids in &acknowledged {
+            let mut last = ids.len();
+            while last > 0 && !stored(&client, &ids[last - 1]).await {
+                last -= 1;
+            }
+            for id in ids[..last].iter().step_by(7) {
+                assert!(stored(&client, id).await, "{id} is missing before {last}");
+            }
+        }
+        server.stop().await;
+    }
+    assert!(folder.path().join("restored-true/artefacts/item-item").is_dir(), "what was learned came along");
+}
+
+#[tokio::test]
+async fn damaged_and_newer_backups_are_refused_and_leave_the_folder_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let items = folder.path().join("items.ndjson");
+    fs::write(&items, "{\"item_id\": \"a\", \"title\": \"Tent\"}\n").unwrap();
+    assert!(run(&["import", "items", text(&items), "--data", text(&data)]).0);
+    let (well, said) = run(&["backup", text(&backup), "--data", text(&data)]);
+    assert!(well, "{said}");
+    assert!(!run(&["backup", text(&backup), "--data", text(&data)]).0, "a backup is not written over");
+    let to = folder.path().join("to");
+    let refused = |words: &str| {
+        let (well, said) = run(&["restore", text(&backup), "--data", text(&to)]);
+        assert!(!well && said.contains(words), "{words}: {said}");
+        assert!(!to.exists(), "{words}");
+    };
+
+    let (database, manifest) = (backup.join("inkling.db"), backup.join("backup.json"));
+    let (good, good_manifest) = (fs::read(&database).unwrap(), fs::read_to_string(&manifest).unwrap());
+    fs::write(&database, &good[..good.len() / 2]).unwrap();
+    refused("checksum");
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    fs::write(&database, &flipped).unwrap();
+    refused("checksum");
+    fs::remove_file(&database).unwrap();
+    refused("cannot be read");
+    fs::write(&database, &good).unwrap();
+    fs::write(&manifest, good_manifest.replace("\"migration\": ", "\"migration\": 9")).unwrap();
+    refused("newer");
+    fs::write(&manifest, &good_manifest[..good_manifest.len() / 2]).unwrap();
+    refused("damaged");
+    fs::remove_file(&manifest).unwrap();
+    refused("no whole backup");
+
+    fs::write(&manifest, &good_manifest).unwrap();
+    let (well, said) = run(&["restore", text(&backup), "--data", text(&to)]);
+    assert!(well && said.contains("1 items"), "{said}");
+}

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 
 use crate::server::{Client, Server, inkling, output, until};
@@ -17,27 +17,31 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Two kinds of people, three events each.
+fn event(name: usize, n: usize) -> Json {
+    let (user, item) = (n / 3, n % 3);
+    let items = [["shop-rain-shell", "shop-trail-anorak", "shop-storm-jacket"], ["shop-trail-boots", "shop-trail-runners", "shop-trekking-poles"]];
+    json!({"event_id": format!("e{name}-{n}"), "type": "click", "user_id": format!("u{name}-{user}"), "item_id": items[user % 2][item],
+        "timestamp": "2025-01-01T00:00:00Z"})
+}
+
 /// Sends events until told to stop; gives the numbers of those that were acknowledged.
-async fn write(client: Client, name: usize, stop: watch::Receiver<bool>) -> Vec<String> {
+async fn write(client: Client, name: usize, stop: watch::Receiver<bool>) -> Vec<usize> {
     let mut acknowledged = Vec::new();
     for n in 0.. {
         if *stop.borrow() {
             break;
         }
-        let id = format!("e{name}-{n}");
-        let event = json!({"event_id": id, "type": "click", "user_id": format!("u{n}"), "item_id": "shop-down-vest", "timestamp": "2025-01-01T00:00:00Z"});
-        let reply = client.json(Method::POST, "/feedback", &event).await;
+        let reply = client.json(Method::POST, "/feedback", &event(name, n)).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
-        acknowledged.push(id);
+        acknowledged.push(n);
     }
     acknowledged
 }
 
-async fn stored(client: &Client, id: &str) -> bool {
-    // The same event again is a duplicate where it is there, and new where it is not.
-    let n: usize = id.split('-').nth(1).unwrap().parse().unwrap();
-    let event = json!({"event_id": id, "type": "click", "user_id": format!("u{n}"), "item_id": "shop-down-vest", "timestamp": "2025-01-01T00:00:00Z"});
-    client.post("/feedback", &event).await["duplicates"] == 1
+/// The same event again is a duplicate where it is there, and new where it is not.
+async fn stored(client: &Client, name: usize, n: usize) -> bool {
+    client.post("/feedback", &event(name, n)).await["duplicates"] == 1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +54,7 @@ async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_and_can_b
     let (stop, stopped) = watch::channel(false);
     let writers: Vec<_> = (0..4).map(|name| tokio::spawn(write(client.clone(), name, stopped.clone()))).collect();
     until("some hundred events are in", || async { client.event_total().await > 300 }).await;
-    client.post("/admin/train", &json!({})).await;
+    let learned = client.post("/admin/train", &json!({})).await;
     let before = client.event_total().await;
 
     let (zip, plain) = (folder.path().join("backup.zip"), folder.path().join("backup"));
@@ -84,18 +88,18 @@ async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_and_can_b
         assert_eq!(answer["degraded"], json!([]), "{answer}");
         assert!(server.log().iter().all(|line| !line.contains("cannot be used")), "{}", server.log().join("\n"));
         // Each writer's events are there from its first to one of its last, without a hole.
-        for ids in &acknowledged {
-            let mut last = ids.len();
-            while last > 0 && !stored(&client, &ids[last - 1]).await {
+        for (name, sent) in acknowledged.iter().enumerate() {
+            let mut last = sent.len();
+            while last > 0 && !stored(&client, name, sent[last - 1]).await {
                 last -= 1;
             }
-            for id in ids[..last].iter().step_by(7) {
-                assert!(stored(&client, id).await, "{id} is missing before {last}");
+            for n in sent[..last].iter().step_by(7) {
+                assert!(stored(&client, name, *n).await, "event {n} of writer {name} is missing before {last}");
             }
         }
         server.stop().await;
     }
-    assert!(folder.path().join("restored-true/artefacts/item-item").is_dir(), "what was learned came along");
+    assert!(folder.path().join("restored-true/artefacts/item-item").is_dir(), "what was learned came along: {learned}");
 }
 
 #[tokio::test]

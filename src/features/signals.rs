@@ -4,7 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::domain::{DAY_MS, Event, EventType, FieldError, ItemId, Timestamp};
+use crate::domain::{DAY_MS, Event, EventType, FieldError, ItemId, LoggedAct, Timestamp};
 
 use super::rules::{EventRule, FeatureSettings, InvalidRule, Repeated, ValueKind};
 
@@ -112,6 +112,16 @@ impl Signals {
     pub fn act(&self, sequence: i64, event: &Event) -> Option<Act> {
         let (item, at) = (event.item_id.clone()?, event.timestamp?);
         Some(Act { sequence, kind: self.kind(event.kind)?, item, value: event.value, at })
+    }
+
+    /// What was logged, as [`Self::act`] reads an event.
+    pub fn logged(&self, logged: &LoggedAct) -> Option<Act> {
+        Some(Act { sequence: logged.sequence, kind: self.kind(logged.kind)?, item: logged.item.clone(), value: logged.value, at: logged.at })
+    }
+
+    /// Whether it reports that a list showed the item.
+    pub(super) fn is_impression(&self, kind: Kind) -> bool {
+        self.rule(kind).name == EventType::Impression
     }
 
     fn rule(&self, kind: Kind) -> &Rule {

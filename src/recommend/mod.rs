@@ -64,7 +64,12 @@ pub struct Rooms {
     pub store: Store,
     /// Threads for what takes longer than a moment.
     pub compute: Compute,
+    /// Is told what an answer showed, to count it.
+    pub exposed: Exposed,
 }
+
+/// Counts what was shown; handed over by `app`.
+pub type Exposed = Arc<dyn Fn(&Exposure) + Send + Sync>;
 
 /// The read path; cheap to clone.
 #[derive(Clone)]
@@ -77,6 +82,7 @@ struct Inner {
     popularity: Arc<Popularity>,
     store: Store,
     compute: Compute,
+    exposed: Exposed,
     settings: RecommendSettings,
     signals: Arc<Signals>,
     history_events: usize,
@@ -95,7 +101,7 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, signals, store, compute } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, store, compute, exposed } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
@@ -104,6 +110,7 @@ impl Recommender {
             popularity,
             store,
             compute,
+            exposed,
             settings,
             signals,
             history_events: features.history_events,
@@ -171,8 +178,12 @@ impl Inner {
         let next = (more && shown.len() + page.len() <= MAX_SHOWN).then(|| Cursor {
             fingerprint,
             as_of: retrieved.as_of,
+            ranking: retrieved.popularity.id(),
             shown: shown.iter().copied().chain(page.iter().map(|place| place.ranked.candidate.key)).collect(),
         });
+        if next.is_some() {
+            self.popularity.keep(&retrieved.popularity);
+        }
         let texts = self.texts(&page, &request, &mut degraded).await;
         let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
         self.expose(&recommendation_id, &request, &page);
@@ -300,14 +311,16 @@ impl Inner {
         for source in page.iter().flat_map(|place| place.ranked.candidate.sources.list()) {
             self.metrics.shown.with_label_values(&[source.name()]).inc();
         }
-        self.store.record_exposure(Exposure {
+        let exposure = Exposure {
             recommendation_id: recommendation_id.clone(),
             at: request.now,
             user_id: request.user_id.clone(),
             session_id: request.session_id.clone(),
             scenario: request.scenario.clone(),
             items: page.iter().map(|place| (place.ranked.candidate.facts.item_id.clone(), place.ranked.candidate.features.map(known_or_zero))).collect(),
-        });
+        };
+        (self.exposed)(&exposure);
+        self.store.record_exposure(exposure);
     }
 
     /// Runs a stage and records how long it took.

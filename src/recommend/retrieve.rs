@@ -272,8 +272,8 @@ impl Inner {
 
     async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
         let load = async {
-            let events = self.store.recent_events(actor, self.history_events).await?;
-            Ok(events.iter().filter_map(|logged| self.signals.act(logged.sequence, &logged.event)).collect())
+            let acts = self.store.recent_acts(actor, self.history_events).await?;
+            Ok(acts.iter().filter_map(|logged| self.signals.logged(logged)).collect())
         };
         self.histories.of(actor, load).await
     }
@@ -306,12 +306,15 @@ impl Inner {
             liked.truncate(candidates);
         }
 
-        let popularity = self.popularity.ranking(&table);
+        // A later page goes on with the ranking of the first one, while that is remembered.
+        let first_page = request.after.as_ref().and_then(|cursor| self.popularity.kept(cursor.ranking));
+        let popularity = first_page.unwrap_or_else(|| self.popularity.ranking(&table, &request.scenario));
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
         let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
         // With nothing else to go by (`is_the_list`) this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
         let wanted = if is_the_list { candidates } else { candidates.min(POPULAR_BESIDE_WORDS) };
-        let mut popular: Vec<ItemKey> = popularity.best_first().iter().copied().filter(admit).take(wanted).collect();
+        let best_first = eligible.category().map_or(popularity.best_first(), |category| popularity.best_of(category));
+        let mut popular: Vec<ItemKey> = best_first.iter().copied().filter(admit).take(wanted).collect();
         let needed = if is_the_list { page_end.max(candidates) } else { page_end };
         if popular.len() < needed {
             // Nobody has cared for enough items yet: the newest ones fill up the list.

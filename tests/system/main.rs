@@ -5,6 +5,7 @@
 mod bad_input;
 mod doors;
 mod durability;
+mod events;
 mod feedback;
 mod languages;
 mod moving;

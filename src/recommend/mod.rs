@@ -7,6 +7,7 @@ mod cursor;
 mod eligible;
 mod explain;
 mod metrics;
+mod profile;
 mod rank;
 mod request;
 mod retrieve;
@@ -41,6 +42,7 @@ pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageSha
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
+use profile::TextEmbeddings;
 use rank::{Candidate, Scale, Sources};
 use retrieve::{Retrieved, within};
 use understand::{Rejected, Understood};
@@ -83,6 +85,7 @@ struct Inner {
     store: Store,
     compute: Compute,
     exposed: Exposed,
+    texts: TextEmbeddings,
     settings: RecommendSettings,
     signals: Arc<Signals>,
     history_events: usize,
@@ -111,6 +114,7 @@ impl Recommender {
             store,
             compute,
             exposed,
+            texts: TextEmbeddings::default(),
             settings,
             signals,
             history_events: features.history_events,
@@ -243,6 +247,7 @@ impl Inner {
                 Feature::Lexical => known(&retrieved.lexical, 0.0),
                 Feature::Collaborative => collaborative(key),
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
+                Feature::Profile => known(&retrieved.profile, f32::NAN),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -352,6 +357,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
     Feature::ALL.map(|feature| match feature {
         Feature::Semantic => given(!retrieved.semantic.is_empty()),
         Feature::Lexical => given(!retrieved.lexical.is_empty()),
+        Feature::Profile => given(!retrieved.profile.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{Actor, Embedding, ItemKey, Source},
-    features::{History, Ranking},
+    features::{History, Ranking, Recollection},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
 };
@@ -17,6 +17,7 @@ use crate::{
 use super::{
     Inner,
     eligible::Eligible,
+    profile::Liking,
     rank::Sources,
     request::{Part, RecommendationRequest},
     snapshot::ModelSet,
@@ -30,6 +31,10 @@ const LEXICAL_BYTES: usize = 4_000;
 /// Popular items beside what was found by words or likeness: they fill up short lists, and seldom win against those.
 const POPULAR_BESIDE_WORDS: usize = 100;
 
+/// Events of a user in which words are looked for, newest first, and the words that are remembered.
+const EVENTS_WITH_TEXTS: usize = 100;
+const MOST_TEXTS: usize = 16;
+
 /// What the sources found and know, and what failed.
 #[derive(Default)]
 pub(super) struct Retrieved {
@@ -41,6 +46,8 @@ pub(super) struct Retrieved {
     pub(super) similar: FxHashMap<ItemKey, f32>,
     /// Weights folded over the history, for every item that has any; by key.
     pub(super) collaborative: Vec<(ItemKey, f32)>,
+    /// Cosine with what the user liked and wrote, by candidate.
+    pub(super) profile: FxHashMap<ItemKey, f32>,
     /// What its text says of what is rejected, by candidate.
     pub(super) rejected: FxHashMap<ItemKey, f32>,
     /// Where each candidate was found.
@@ -65,6 +72,7 @@ pub(super) struct Retrieved {
 struct Local {
     collaborative: Vec<(ItemKey, f32)>,
     folded: Vec<(ItemKey, f32)>,
+    liking: Liking,
     found: Vec<(Source, Vec<ItemKey>)>,
     popularity: Arc<Ranking>,
     eligible: Eligible,
@@ -144,8 +152,21 @@ impl Inner {
             }
             within(deadline, Part::Encoder, models.encoder.encode(rejected.words(), request.deadline)).await.map(Some)
         };
-        let local = self.timed("local", self.local(request, wanted, context, eligible.clone(), models, deadline));
-        let (semantic, (lexical, cosines), similar, disliked, (local, mut degraded)) = tokio::join!(semantic, lexical, similar, disliked, local);
+        let local = async {
+            let (local, mut degraded) = self.timed("local", self.local(request, wanted, context, eligible.clone(), models, deadline)).await;
+            let liking = local.as_ref().map(|local| &local.liking).filter(|liking| !liking.is_empty());
+            let Some(liking) = liking else { return (local, None, degraded) };
+            let near = async {
+                let Some(profile) = self.profile(liking, models, deadline).await? else { return Ok(None) };
+                Ok(Some((within(deadline, Part::Index, index.nearest(&profile, search)).await?, profile)))
+            };
+            let near = self.timed("profile", near).await.unwrap_or_else(|part| {
+                degraded.push(part);
+                None
+            });
+            (local, near, degraded)
+        };
+        let (semantic, (lexical, cosines), similar, disliked, (local, profile, mut degraded)) = tokio::join!(semantic, lexical, similar, disliked, local);
 
         // Without the history what was asked for still holds.
         let mut retrieved = Retrieved { eligible, ..Retrieved::default() };
@@ -170,6 +191,10 @@ impl Inner {
         };
         take(Source::Lexical, lexical, &mut retrieved.lexical, &mut degraded);
         retrieved.semantic.extend(cosines);
+        let profile = profile.map(|(hits, profile)| {
+            take(Source::Profile, Ok(hits), &mut retrieved.profile, &mut degraded);
+            profile
+        });
         let embedding = match semantic {
             Ok(Some((encoded, searched, hits))) => {
                 retrieved.truncated = encoded.truncated;
@@ -205,7 +230,7 @@ impl Inner {
                 }
             }
         }
-        if let Err(part) = within(deadline, Part::Index, self.timed("complete", complete(&mut retrieved, index, embedding, terms, centre))).await {
+        if let Err(part) = within(deadline, Part::Index, self.timed("complete", complete(&mut retrieved, index, embedding, terms, centre, profile))).await {
             degraded.push(part);
         }
         if !rejected.is_empty() {
@@ -273,7 +298,12 @@ impl Inner {
     async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
         let load = async {
             let acts = self.store.recent_acts(actor, self.history_events).await?;
-            Ok(acts.iter().filter_map(|logged| self.signals.logged(logged)).collect())
+            let mut texts = Vec::new();
+            if self.settings.weights.profile != 0.0 {
+                let events = self.store.recent_events(actor, EVENTS_WITH_TEXTS).await?;
+                texts.extend(events.iter().filter_map(|logged| self.signals.written(logged.sequence, &logged.event)).take(MOST_TEXTS));
+            }
+            Ok(Arc::new(Recollection { acts: acts.iter().filter_map(|logged| self.signals.logged(logged)).collect(), texts }))
         };
         self.histories.of(actor, load).await
     }
@@ -326,6 +356,7 @@ impl Inner {
         Local {
             collaborative: scores,
             folded,
+            liking: if self.settings.weights.profile == 0.0 { Liking::default() } else { Liking::of(&taste) },
             found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular)],
             popularity,
             eligible,
@@ -341,9 +372,14 @@ async fn complete(
     embedding: Option<Embedding>,
     terms: Option<QueryTerms>,
     centre: Option<Embedding>,
+    profile: Option<Embedding>,
 ) -> Result<(), IndexError> {
     let missing = |known: &FxHashMap<ItemKey, f32>| -> Vec<ItemKey> { retrieved.sources.keys().copied().filter(|key| !known.contains_key(key)).collect() };
     let (semantic, lexical, similar) = (missing(&retrieved.semantic), missing(&retrieved.lexical), missing(&retrieved.similar));
+    let unprofiled = missing(&retrieved.profile);
+    if let Some(profile) = profile {
+        retrieved.profile.extend(index.similarities(&profile, &unprofiled).await?);
+    }
     if let Some(embedding) = embedding {
         retrieved.semantic.extend(index.similarities(&embedding, &semantic).await?);
     }

@@ -212,6 +212,18 @@ impl Store {
         super::decode_rows(&rows, logged).await
     }
 
+    /// An actor's latest events with words, newest first.
+    pub async fn recent_texts(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        let (text, id) = match actor {
+            Actor::User(user) => (select!("user_id = $1 AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
+            Actor::Session(session) => {
+                (select!("session_id = $1 AND user_id IS NULL AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str())
+            }
+        };
+        let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, logged).await
+    }
+
     /// Events above `sequence`, oldest first.
     pub async fn events_after(&self, sequence: i64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         let text = select!("sequence > $1 ORDER BY sequence LIMIT $2");

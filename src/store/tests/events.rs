@@ -2,6 +2,8 @@ use super::*;
 use crate::domain::{Actor, Exposure, RecommendationId, SessionId, UserId};
 
 on_both! {
+    acts_are_what_events_on_items_say_and_own_types_come_back_by_name,
+    words_of_an_actor_are_found_newest_first_among_events_without_any,
     a_retried_event_counts_once_and_a_reused_id_is_refused,
     one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_ones,
     outcomes_name_the_sequences_that_the_log_has,
@@ -99,9 +101,8 @@ async fn histories_are_newest_first_by_time_and_belong_to_one_actor(kind: Kind) 
     assert_eq!(acts(store.recent_acts(&Actor::Session(SessionId::new("s").unwrap()), 10).await.unwrap()), ["d"]);
 }
 
-#[tokio::test]
-async fn acts_are_what_events_on_items_say_and_own_types_come_back_by_name() {
-    let store = temporary().await;
+async fn acts_are_what_events_on_items_say_and_own_types_come_back_by_name(kind: Kind) {
+    let store = temporary(kind).await;
     let events = vec![
         event(json!({"type": "search", "text": "tent", "item_id": null})),
         event(json!({"type": "wishlist", "item_id": "a", "value": 2.5, "recommendation_id": "r", "text": "tent"})),
@@ -117,6 +118,17 @@ async fn acts_are_what_events_on_items_say_and_own_types_come_back_by_name() {
     assert_eq!((act.kind.name(), &act.recommendation_id), ("wishlist", &wishlist.recommendation_id));
     assert_eq!(recent, [crate::domain::LoggedAct { recommendation_id: None, ..act.clone() }]);
     assert!(store.acts_after(act.sequence, 10).await.unwrap().is_empty());
+}
+
+async fn words_of_an_actor_are_found_newest_first_among_events_without_any(kind: Kind) {
+    let store = temporary(kind).await;
+    let word = |at: i64, text: Option<&str>| event(json!({"timestamp": at, "text": text}));
+    store.append_events(vec![word(1, Some("old")), word(9, Some("new")), word(5, None), word(7, Some("middle"))], at(7)).await.unwrap();
+
+    let texts: Vec<_> = store.recent_texts(&user("u"), 2).await.unwrap().into_iter().filter_map(|logged| logged.event.text).collect();
+
+    assert_eq!(texts, ["new", "middle"]);
+    assert!(store.recent_texts(&Actor::Session(SessionId::new("s").unwrap()), 2).await.unwrap().is_empty());
 }
 
 async fn every_field_of_an_event_comes_back_as_it_was(kind: Kind) {

@@ -2,7 +2,8 @@
 //!
 //! In: the newest liked items (their embeddings are in the index) and the newest texts (searches, reviews of what was liked, the words that led to
 //! an item), each with what it says, decayed relative to the user's newest event. Texts are encoded in the bulk lane when they are first
-//! needed and remembered by their content, 8 MB of them. Only asked for where `recommend.weights.profile` is not 0.
+//! needed and remembered by their content, 8 MB of them. Only asked for where `recommend.weights.profile` is not 0 and the
+//! request has no text.
 
 use std::hash::BuildHasher;
 

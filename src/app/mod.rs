@@ -106,6 +106,7 @@ impl App {
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;
+        let exposed = seams::counter_of_showings(ingest.clone());
         let rooms = recommend::Rooms {
             models: models.clone(),
             columns: Arc::clone(&columns),
@@ -114,6 +115,7 @@ impl App {
             signals,
             store: store.clone(),
             compute: compute.clone(),
+            exposed,
         };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
 

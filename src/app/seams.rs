@@ -9,7 +9,8 @@ use crate::{
     domain::{Item, ItemId},
     encoder::Encoder,
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
-    recommend::{Collaborative, Models},
+    ingest::Ingest,
+    recommend::{Collaborative, Exposed, Models},
     store::{Store, StoreError},
     telemetry::Registry,
     training::Publish,
@@ -46,6 +47,11 @@ impl Catalogue for StoreCatalogue {
 /// What `/health/ready` says of an encoder.
 pub(super) fn facts_of(encoder: &Encoder) -> EncoderFacts {
     EncoderFacts { version: encoder.version().to_owned(), provider: encoder.provider().name(), has_slow_products: encoder.has_slow_products() }
+}
+
+/// What answers show is counted by the one writer of the counters.
+pub(super) fn counter_of_showings(ingest: Ingest) -> Exposed {
+    Arc::new(move |exposure| ingest.exposed(exposure))
 }
 
 /// Training publishes into the snapshot that requests read; a gauge tells which version that is.

@@ -18,11 +18,13 @@ pub enum Source {
     Similar,
     /// What many want.
     Popular,
+    /// Near in meaning to what the user liked and wrote.
+    Profile,
 }
 
 impl Source {
     /// All sources, in the order of [`Self::name`]s in answers.
-    pub const ALL: [Self; 5] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular];
+    pub const ALL: [Self; 6] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile];
 
     /// The name on the wire and in metric labels.
     pub fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Source {
             Self::Collaborative => "collaborative",
             Self::Similar => "similar",
             Self::Popular => "popular",
+            Self::Profile => "profile",
         }
     }
 }
@@ -54,11 +57,14 @@ pub enum Feature {
     Freshness,
     /// 0 for an item that has nothing of what the text rejects, to 1 for one that is it.
     Rejected,
+    /// Cosine of the item with what the user liked and wrote.
+    Profile,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 7] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected];
+    pub const ALL: [Self; 8] =
+        [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected, Self::Profile];
 
     /// The name in artefacts, settings and logs.
     pub fn name(self) -> &'static str {
@@ -70,6 +76,7 @@ impl Feature {
             Self::Popularity => "popularity",
             Self::Freshness => "freshness",
             Self::Rejected => "rejected",
+            Self::Profile => "profile",
         }
     }
 }

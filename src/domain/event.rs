@@ -252,6 +252,23 @@ impl LoggedEvent {
     }
 }
 
+/// What histories and counters read of a logged event on an item: no texts, no names of people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedAct {
+    /// The store's running number.
+    pub sequence: i64,
+    /// What happened.
+    pub kind: EventType,
+    /// To which item.
+    pub item: ItemId,
+    /// How much, by type.
+    pub value: Option<f64>,
+    /// When.
+    pub at: Timestamp,
+    /// The answer of `/recommend` that showed the item; histories do without.
+    pub recommendation_id: Option<RecommendationId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,34 @@ use std::{future::Future, sync::Arc};
 
 use quick_cache::{Weighter, sync::Cache};
 
-use crate::domain::Actor;
+use crate::domain::{Actor, Timestamp};
 
 use super::signals::Act;
 
-/// An actor's acts, newest first.
-pub type History = Arc<[Act]>;
+/// What an actor did and wrote lately.
+pub type History = Arc<Recollection>;
+
+/// An actor's history.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recollection {
+    /// What was done to items, newest first.
+    pub acts: Vec<Act>,
+    /// What was written, newest first; empty where nothing reads it.
+    pub texts: Vec<Written>,
+}
+
+/// Words of an actor that say what he likes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The store's running number of the event.
+    pub sequence: i64,
+    /// Cut to what is read of it.
+    pub text: Box<str>,
+    /// How much they say, as the weight of an act.
+    pub weight: f32,
+    /// When.
+    pub at: Timestamp,
+}
 
 /// Cached histories, loaded by a loader that `app` hands over.
 pub struct Histories {
@@ -25,7 +47,7 @@ struct HistoryWeight;
 impl Weighter<Actor, History> for HistoryWeight {
     fn weight(&self, _: &Actor, history: &History) -> u64 {
         // An act: 64 bytes and an id of some 40; an entry: the actor's name and the cache's own bookkeeping.
-        256 + 104 * history.len() as u64
+        256 + 104 * history.acts.len() as u64 + history.texts.iter().map(|written| 64 + written.text.len() as u64).sum::<u64>()
     }
 }
 
@@ -65,11 +87,11 @@ mod tests {
     fn history(n: i64) -> History {
         let kind = Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap().kind(EventType::Click).unwrap();
         let act = |sequence| Act { sequence, kind, item: ItemId::new("a").unwrap(), value: None, at: Timestamp::from_millis(sequence).unwrap() };
-        (0..n).map(act).collect()
+        Arc::new(Recollection { acts: (0..n).map(act).collect(), texts: Vec::new() })
     }
 
     async fn loads(histories: &Histories, actor: &Actor, n: i64) -> usize {
-        histories.of(actor, async { Ok::<_, Infallible>(history(n)) }).await.unwrap().len()
+        histories.of(actor, async { Ok::<_, Infallible>(history(n)) }).await.unwrap().acts.len()
     }
 
     #[tokio::test]
@@ -97,7 +119,7 @@ mod tests {
                     gate.await.unwrap();
                     Ok::<_, Infallible>(history(1))
                 };
-                histories.of(&ann, load).await.unwrap().len()
+                histories.of(&ann, load).await.unwrap().acts.len()
             }
         });
         start.await.unwrap();

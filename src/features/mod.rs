@@ -4,14 +4,15 @@
 //! [`Signals`] reads acts as signed weights, by the rules of a preset and the settings. All of it is derived from the store and rebuilt at start.
 
 mod columns;
+mod counters;
 mod histories;
 mod popularity;
 mod rules;
 mod signals;
 
 pub use columns::{Columns, Table};
-pub use histories::{Histories, History};
-pub use popularity::{Popularity, Ranking};
+pub use histories::{Histories, History, Recollection, Written};
+pub use popularity::{MOST_ANSWERS, Popularity, Ranking};
 pub use rules::{EventRule, FeatureSettings, InvalidRule, Preset, Repeated, ValueKind, presets_table};
 pub use signals::{Act, Kind, Opinion, Signals};
 

@@ -4,12 +4,19 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::domain::{DAY_MS, Event, EventType, FieldError, ItemId, Timestamp};
+use crate::domain::{DAY_MS, Event, EventType, FieldError, ItemId, LoggedAct, Timestamp};
 
-use super::rules::{EventRule, FeatureSettings, InvalidRule, Repeated, ValueKind};
+use super::{
+    histories::Written,
+    rules::{EventRule, FeatureSettings, InvalidRule, Repeated, ValueKind},
+};
 
 /// A user who has not rated yet is taken for one with this mean.
 const USUAL_STARS: f64 = 3.25;
+/// Who searches for something wants it about as much as who clicks on something.
+const SEARCHED: f64 = 0.4;
+/// Of a text of a user that is remembered with the history.
+const WRITTEN_BYTES: usize = 500;
 /// What all acts of a user on an item say at most.
 const MOST: f64 = 2.0;
 
@@ -112,6 +119,33 @@ impl Signals {
     pub fn act(&self, sequence: i64, event: &Event) -> Option<Act> {
         let (item, at) = (event.item_id.clone()?, event.timestamp?);
         Some(Act { sequence, kind: self.kind(event.kind)?, item, value: event.value, at })
+    }
+
+    /// What was logged, as [`Self::act`] reads an event.
+    pub fn logged(&self, logged: &LoggedAct) -> Option<Act> {
+        Some(Act { sequence: logged.sequence, kind: self.kind(logged.kind)?, item: logged.item.clone(), value: logged.value, at: logged.at })
+    }
+
+    /// Whether it reports that a list showed the item.
+    pub(super) fn is_impression(&self, kind: Kind) -> bool {
+        self.rule(kind).name == EventType::Impression
+    }
+
+    /// What an event's words say of the user's liking: those of a search a little, any other's what the event says, where that is a yes.
+    pub fn written(&self, sequence: i64, event: &Event) -> Option<Written> {
+        let (text, at) = (event.text.as_deref()?, event.timestamp?);
+        let says = match self.act(sequence, event) {
+            Some(act) => self.said(&act, USUAL_STARS),
+            None if event.kind == EventType::Search => SEARCHED,
+            None => 0.0,
+        };
+        let text = &text[..text.floor_char_boundary(WRITTEN_BYTES)];
+        (says > 0.0 && !text.trim().is_empty()).then(|| Written { sequence, text: text.into(), weight: says as f32, at })
+    }
+
+    /// What is left of what was said `age_ms` before the newest.
+    pub fn decayed(&self, weight: f32, age_ms: i64) -> f32 {
+        (f64::from(weight) * (-(age_ms as f64) / self.half_life_ms).exp2()) as f32
     }
 
     fn rule(&self, kind: Kind) -> &Rule {

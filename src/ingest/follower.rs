@@ -4,17 +4,18 @@
 //! is read from the tables, above the last revision and the last sequence that are known here. Histories and columns of one's own writes
 //! are up to date at once; popularity counts each event when it is read here, once, whoever wrote it.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{Actor, LoggedEvent, Revision},
+    domain::{Actor, EventType, LoggedEvent, Revision},
+    features::MOST_ANSWERS,
     store::{Changes, StoreError},
 };
 
-use super::{Ingest, Inner, RECOVERY_PAGE};
+use super::{Ingest, Inner, RECOVERY_PAGE, Rooms};
 
 /// Without news the tables are looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -44,7 +45,7 @@ impl Follower {
                 () = self.changes.next(LOOK_AGAIN) => {}
             }
             let looked = Instant::now();
-            match self.inner.catch_up(|_| {}).await {
+            match self.inner.catch_up().await {
                 Ok(()) => {
                     up_to_date = looked;
                     if failing {
@@ -67,8 +68,36 @@ impl Follower {
 }
 
 impl Inner {
-    /// Reads everything above what is known here; `note` sees the events.
-    pub(super) async fn catch_up(&self, mut note: impl FnMut(&[LoggedEvent])) -> Result<(), StoreError> {
+    /// Fills the counters at start, answers first: they tell which scenario an event came from. Says of which types there are events that say
+    /// nothing, because they are not configured (any more).
+    pub(super) async fn recover_counters(&self) -> Result<BTreeMap<EventType, u64>, StoreError> {
+        let Rooms { store, popularity, signals, .. } = &self.rooms;
+        let mut last_seen = store.exposure_before_newest(MOST_ANSWERS).await?;
+        loop {
+            let answers = store.exposures_after(last_seen.as_ref(), RECOVERY_PAGE).await?;
+            let Some(last) = answers.last() else { break };
+            last_seen = Some(last.recommendation_id.clone());
+            answers.iter().for_each(|exposure| popularity.show(exposure));
+        }
+
+        let mut unknown = BTreeMap::<EventType, u64>::new();
+        loop {
+            let logged = store.acts_after(self.seen_sequence.load(Ordering::Acquire), RECOVERY_PAGE).await?;
+            let Some(last) = logged.last() else { return Ok(unknown) };
+            let mut acts = Vec::with_capacity(logged.len());
+            for one in &logged {
+                match signals.logged(one) {
+                    Some(act) => acts.push((act, one.recommendation_id.as_ref())),
+                    None => *unknown.entry(one.kind).or_default() += 1,
+                }
+            }
+            popularity.count(signals, acts.iter().map(|(act, answer)| (act, *answer)));
+            self.seen_sequence.store(last.sequence, Ordering::Release);
+        }
+    }
+
+    /// Reads everything above what is known here.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         let store = &self.rooms.store;
         loop {
             let items = store.items_above(Revision(self.seen_revision.load(Ordering::Acquire)), RECOVERY_PAGE).await?;
@@ -81,7 +110,6 @@ impl Inner {
             let events = store.events_after(self.seen_sequence.load(Ordering::Acquire), RECOVERY_PAGE).await?;
             let Some(last) = events.last() else { return Ok(()) };
             self.count(&events);
-            note(&events);
             self.seen_sequence.store(last.sequence, Ordering::Release);
             for LoggedEvent { event, .. } in &events {
                 // Both: a session's history may have been read before its user was known.

@@ -10,18 +10,15 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    domain::{Actor, Event, EventType, FieldError, Item, ItemId, LoggedEvent, Revision, SessionId, StoredItem, Timestamp, UserId},
+    domain::{Actor, Event, EventType, Exposure, FieldError, Item, ItemId, LoggedEvent, RecommendationId, Revision, SessionId, StoredItem, Timestamp, UserId},
     features::{Act, Columns, Histories, Popularity, Signals},
     store::{self, Store, StoreError},
     telemetry::Registry,
@@ -144,17 +141,12 @@ impl Ingest {
 
     /// Fills memory with what the store holds; to be called once, before requests are answered.
     pub async fn recover(&self) -> Result<(), StoreError> {
-        let Rooms { store, columns, signals, .. } = &self.0.rooms;
+        let Rooms { store, columns, .. } = &self.0.rooms;
         columns.fix_attribute_types(store.attribute_types().await?);
-        let mut unknown: BTreeMap<EventType, u64> = BTreeMap::new();
-        let note_unknown = |events: &[LoggedEvent]| {
-            for kind in events.iter().map(|logged| logged.event.kind).filter(|kind| signals.kind(*kind).is_none()) {
-                *unknown.entry(kind).or_default() += 1;
-            }
-        };
-        self.0.catch_up(note_unknown).await?;
+        let unknown = self.0.recover_counters().await?;
+        self.0.catch_up().await?;
         for (kind, events) in unknown {
-            tracing::warn!(r#type = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
+            tracing::warn!(kind = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
         }
         Ok(())
     }
@@ -175,6 +167,7 @@ impl Ingest {
                     user: event.user_id.clone(),
                     session: event.session_id.clone(),
                     kind: event.kind,
+                    answer: event.recommendation_id.clone(),
                 });
                 event.timestamp = told;
                 valid.push(event);
@@ -186,6 +179,11 @@ impl Ingest {
         let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.append_events(valid, now).await? };
         self.0.learn_of(traces, &stored, &mut outcomes);
         Ok(outcomes)
+    }
+
+    /// Counts what an answer showed; `recommend` logs it.
+    pub fn exposed(&self, exposure: &Exposure) {
+        self.0.rooms.popularity.show(exposure);
     }
 
     /// Checks and stores items, one outcome each, in order.
@@ -249,6 +247,7 @@ struct Trace {
     user: Option<UserId>,
     session: Option<SessionId>,
     kind: EventType,
+    answer: Option<RecommendationId>,
 }
 
 fn note(changed: &mut Vec<StoredItem>, item: StoredItem) -> Arc<Item> {
@@ -277,7 +276,7 @@ impl Inner {
             match outcome {
                 store::EventOutcome::Accepted(sequence) => {
                     self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
-                    acts.extend(trace.act.map(|act| Act { sequence: *sequence, ..act }));
+                    acts.extend(trace.act.map(|act| (Act { sequence: *sequence, ..act }, trace.answer)));
                     self.forget(trace.user.map(Actor::User));
                     self.forget(trace.session.map(Actor::Session));
                 }
@@ -300,7 +299,7 @@ impl Inner {
         if self.rooms.store.is_shared() {
             self.wrote.notify_one(); // the follower counts them, with those of other processes
         } else {
-            self.rooms.popularity.count(&self.rooms.signals, &acts);
+            self.rooms.popularity.count(&self.rooms.signals, acts.iter().map(|(act, answer)| (act, answer.as_ref())));
             self.accepted.send_modify(|total| *total += accepted);
         }
     }
@@ -308,7 +307,9 @@ impl Inner {
     /// Counts what the log holds.
     fn count(&self, events: &[LoggedEvent]) {
         let signals = &self.rooms.signals;
-        self.rooms.popularity.count(signals, &events.iter().filter_map(|logged| signals.act(logged.sequence, &logged.event)).collect::<Vec<_>>());
+        let acts: Vec<_> =
+            events.iter().filter_map(|logged| Some((signals.act(logged.sequence, &logged.event)?, logged.event.recommendation_id.as_ref()))).collect();
+        self.rooms.popularity.count(signals, acts.iter().map(|(act, answer)| (act, *answer)));
     }
 
     /// Lets the actor's history be read anew.

@@ -41,7 +41,7 @@ impl Shop {
             columns: Arc::default(),
             histories: Arc::new(Histories::new(1 << 20)),
             popularity: Arc::new(Popularity::new(14.0)),
-            signals: Arc::new(Signals::new(&section("features")).unwrap()),
+            signals: Arc::new(Signals::new(&crate::features::FeatureSettings::of(crate::features::Preset::Shop)).unwrap()),
         };
         Self {
             ingest: Ingest::new(rooms, &registry).unwrap(),

@@ -24,6 +24,18 @@ impl Eligible {
         admitted.then_some(facts)
     }
 
+    /// The one category that all items must have, where the filter names one.
+    pub(super) fn category(&self) -> Option<&str> {
+        fn only(filter: &Filter) -> Option<&str> {
+            match filter {
+                Filter::Texts(Field::Categories, names) if names.len() == 1 => names.first().map(String::as_str),
+                Filter::All(filters) => filters.iter().find_map(only),
+                _ => None,
+            }
+        }
+        self.filter.as_ref().and_then(only)
+    }
+
     /// What the index is asked to leave out by itself. Availability is pushed down only where it would crowd out what may be
     /// shown: a condition on every point costs more than a few candidates too many.
     pub(super) fn pushed_down(&self, table: &Table, now: Timestamp) -> Option<Filter> {

@@ -41,6 +41,7 @@ fn group(feature: Feature) -> &'static str {
         Feature::Popularity => "popularity",
         Feature::Freshness => "freshness",
         Feature::Rejected => "rejected",
+        Feature::Profile => "profile",
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn explain(reasons: Reasons<'_>) -> Explanation {
         None => say("collaborative", "people with a taste like yours liked it".into(), "口味相近的人也喜欢它".into()),
     }
     say("similar", "is like what you are looking at".into(), "与您正在看的相似".into());
+    say("profile", "is like what you liked and wrote".into(), "与您喜欢和写过的相似".into());
     say("popularity", "many people want it".into(), "很受欢迎".into());
     say("freshness", "is new".into(), "是新上架的".into());
     clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -94,17 +96,20 @@ mod tests {
 
     #[test]
     fn named_parts_add_up_and_the_largest_speak_first() {
-        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0];
+        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0, 0.15];
 
         let explanation = explain(reasons(parts, Some("en")));
 
         assert_eq!(explanation.summary, "Matches “light jacket”; people who liked “Blue tent” liked it");
-        assert_eq!(explanation.contributions, [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("rejected", -6.0), ("boost", 0.1)]);
+        assert_eq!(
+            explanation.contributions,
+            [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("rejected", -6.0), ("profile", 0.15), ("boost", 0.1)]
+        );
     }
 
     #[test]
     fn the_sentence_speaks_the_language_of_the_request() {
-        assert_eq!(explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary, "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配");
-        assert_eq!(explain(reasons([-0.1; 7], None)).summary, "Fills up the list");
+        assert_eq!(explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary, "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配");
+        assert_eq!(explain(reasons([-0.1; 8], None)).summary, "Fills up the list");
     }
 }

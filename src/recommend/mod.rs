@@ -7,6 +7,7 @@ mod cursor;
 mod eligible;
 mod explain;
 mod metrics;
+mod profile;
 mod rank;
 mod request;
 mod retrieve;
@@ -41,6 +42,7 @@ pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageSha
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
+use profile::TextEmbeddings;
 use rank::{Candidate, Scale, Sources};
 use retrieve::{Retrieved, within};
 use understand::{Rejected, Understood};
@@ -64,7 +66,12 @@ pub struct Rooms {
     pub store: Store,
     /// Threads for what takes longer than a moment.
     pub compute: Compute,
+    /// Is told what an answer showed, to count it.
+    pub exposed: Exposed,
 }
+
+/// Counts what was shown; handed over by `app`.
+pub type Exposed = Arc<dyn Fn(&Exposure) + Send + Sync>;
 
 /// The read path; cheap to clone.
 #[derive(Clone)]
@@ -77,6 +84,8 @@ struct Inner {
     popularity: Arc<Popularity>,
     store: Store,
     compute: Compute,
+    exposed: Exposed,
+    texts: TextEmbeddings,
     settings: RecommendSettings,
     signals: Arc<Signals>,
     history_events: usize,
@@ -95,7 +104,7 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, signals, store, compute } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, store, compute, exposed } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
@@ -104,6 +113,8 @@ impl Recommender {
             popularity,
             store,
             compute,
+            exposed,
+            texts: TextEmbeddings::default(),
             settings,
             signals,
             history_events: features.history_events,
@@ -171,8 +182,12 @@ impl Inner {
         let next = (more && shown.len() + page.len() <= MAX_SHOWN).then(|| Cursor {
             fingerprint,
             as_of: retrieved.as_of,
+            ranking: retrieved.popularity.id(),
             shown: shown.iter().copied().chain(page.iter().map(|place| place.ranked.candidate.key)).collect(),
         });
+        if next.is_some() {
+            self.popularity.keep(&retrieved.popularity);
+        }
         let texts = self.texts(&page, &request, &mut degraded).await;
         let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
         self.expose(&recommendation_id, &request, &page);
@@ -232,6 +247,7 @@ impl Inner {
                 Feature::Lexical => known(&retrieved.lexical, 0.0),
                 Feature::Collaborative => collaborative(key),
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
+                Feature::Profile => known(&retrieved.profile, f32::NAN),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -300,14 +316,16 @@ impl Inner {
         for source in page.iter().flat_map(|place| place.ranked.candidate.sources.list()) {
             self.metrics.shown.with_label_values(&[source.name()]).inc();
         }
-        self.store.record_exposure(Exposure {
+        let exposure = Exposure {
             recommendation_id: recommendation_id.clone(),
             at: request.now,
             user_id: request.user_id.clone(),
             session_id: request.session_id.clone(),
             scenario: request.scenario.clone(),
             items: page.iter().map(|place| (place.ranked.candidate.facts.item_id.clone(), place.ranked.candidate.features.map(known_or_zero))).collect(),
-        });
+        };
+        (self.exposed)(&exposure);
+        self.store.record_exposure(exposure);
     }
 
     /// Runs a stage and records how long it took.
@@ -339,6 +357,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
     Feature::ALL.map(|feature| match feature {
         Feature::Semantic => given(!retrieved.semantic.is_empty()),
         Feature::Lexical => given(!retrieved.lexical.is_empty()),
+        Feature::Profile => given(!retrieved.profile.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

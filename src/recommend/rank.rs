@@ -103,15 +103,16 @@ mod tests {
         Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features }
     }
 
-    const WEIGHTS: Weights = Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0, rejected: 6.0 };
-    const ALL: FeatureVector = [1.0; 7];
+    const WEIGHTS: Weights =
+        Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0, rejected: 6.0, profile: 0.2 };
+    const ALL: FeatureVector = [1.0; 8];
 
     #[test]
     fn parts_add_up_to_the_score_and_sort_the_list() {
         let candidates = vec![
-            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0]),
-            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0]),
-            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0]),
+            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.7]),
+            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0, 0.9]),
+            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0, f32::NAN]),
         ];
         let boosts = [Boost { filter: Filter::parse(&json!({"price": 3}), &|_| None).unwrap(), factor: 2.0 }];
 
@@ -133,14 +134,14 @@ mod tests {
         evidence[0] = 0.0;
 
         let (ranked, _) =
-            rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
+            rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
 
         assert!(ranked.iter().all(|one| one.score.get().abs() < 1e-6));
     }
 
     #[test]
     fn what_is_rejected_falls_as_far_where_most_candidates_have_it_as_where_one_has() {
-        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected];
+        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected, 0.0];
         for others in [0.0, 1.0] {
             let (ranked, _) = rank(vec![candidate(1, with(1.0)), candidate(2, with(0.0)), candidate(3, with(others))], &WEIGHTS, ALL, &[]);
 
@@ -152,9 +153,9 @@ mod tests {
 
     #[test]
     fn hostile_numbers_cannot_break_the_order() {
-        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX];
+        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX, f32::NEG_INFINITY];
 
-        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 7]), candidate(3, [1e38; 7])], &WEIGHTS, ALL, &[]);
+        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 8]), candidate(3, [1e38; 8])], &WEIGHTS, ALL, &[]);
 
         assert_eq!(ranked.len(), 3);
     }

@@ -30,6 +30,7 @@ pub struct Weights {
     pub popularity: f32,
     pub freshness: f32,
     pub rejected: f32,
+    pub profile: f32,
 }
 
 impl Weights {
@@ -43,6 +44,7 @@ impl Weights {
             Feature::Popularity => self.popularity,
             Feature::Freshness => self.freshness,
             Feature::Rejected => self.rejected,
+            Feature::Profile => self.profile,
         }
     }
 }

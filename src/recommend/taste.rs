@@ -16,6 +16,8 @@ pub(super) struct Taste {
     pub(super) seen: FxHashSet<ItemKey>,
     /// Items that the user never wants to see again.
     pub(super) hidden: FxHashSet<ItemKey>,
+    /// What the user wrote, with how much it says now, newest first.
+    pub(super) texts: Vec<(Box<str>, f32)>,
     /// The newest event that counted, 0 without any.
     pub(super) as_of: i64,
 }
@@ -24,11 +26,17 @@ impl Taste {
     /// Reads the histories of user and session (an event that stands in both counts once) up to the event `as_of`.
     pub(super) fn read(histories: &[History], as_of: Option<i64>, context: &[ItemKey], signals: &Signals, table: &Table) -> Self {
         let mut acts: Vec<Act> =
-            histories.iter().flat_map(|history| history.iter()).filter(|act| as_of.is_none_or(|last| act.sequence <= last)).cloned().collect();
+            histories.iter().flat_map(|history| &history.acts).filter(|act| as_of.is_none_or(|last| act.sequence <= last)).cloned().collect();
         if histories.len() > 1 {
             acts.sort_unstable_by_key(|act| act.sequence);
             acts.dedup_by_key(|act| act.sequence);
         }
+        let mut texts: Vec<_> = histories.iter().flat_map(|history| &history.texts).filter(|text| as_of.is_none_or(|last| text.sequence <= last)).collect();
+        texts.sort_unstable_by_key(|text| std::cmp::Reverse((text.at, text.sequence)));
+        texts.dedup_by_key(|text| text.sequence);
+        let newest_at = acts.iter().map(|act| act.at).chain(texts.iter().map(|text| text.at)).max();
+        let now_ms = newest_at.map_or(0, |at| at.millis());
+        let texts = texts.into_iter().map(|text| (text.text.clone(), signals.decayed(text.weight, now_ms - text.at.millis()))).collect();
         let newest = acts.iter().map(|act| act.sequence).max().unwrap_or(0);
         let opinions: FxHashMap<ItemId, Opinion> = signals.opinions(&acts);
         let mut known: Vec<(ItemKey, Opinion)> = opinions.into_iter().filter_map(|(id, opinion)| Some((table.key_of(&id)?, opinion))).collect();
@@ -39,6 +47,6 @@ impl Taste {
         let items = context.iter().map(|key| (*key, 1.0));
         let items =
             items.chain(known.iter().filter(|(key, opinion)| opinion.weight != 0.0 && !context.contains(key)).map(|(key, opinion)| (*key, opinion.weight)));
-        Self { items: items.collect(), seen, hidden, as_of: as_of.unwrap_or(newest) }
+        Self { items: items.collect(), seen, hidden, texts, as_of: as_of.unwrap_or(newest) }
     }
 }

@@ -95,6 +95,7 @@ async fn shop_with_a_broken_index() -> Shop {
         signals: Arc::new(Signals::new(&features).unwrap()),
         store: store.clone(),
         compute: Compute::start("test", 2, 64).unwrap(),
+        exposed: Arc::new(|_| {}),
     };
     Shop { recommender: Recommender::new(rooms, section("recommend"), &features, &registry).unwrap(), store, _folder: folder }
 }

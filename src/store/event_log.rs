@@ -9,7 +9,7 @@ use super::{
     batch::{Call, Ledger, Write},
     database::{Connection, Insert, List, Row, Value, query},
 };
-use crate::domain::{Actor, Event, EventId, EventType, ItemId, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId};
+use crate::domain::{Actor, Event, EventId, EventType, ItemId, LoggedAct, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId};
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,43 @@ fn logged(row: &Row) -> Result<LoggedEvent, StoreError> {
     Ok(LoggedEvent { sequence: row.get(0)?, event })
 }
 
+fn act(row: &Row, answer: Option<&str>) -> Result<LoggedAct, StoreError> {
+    Ok(LoggedAct {
+        sequence: row.get(0)?,
+        kind: EventType::named(row.get(1)?).map_err(StoreError::corrupt)?,
+        item: ItemId::new(row.get::<&str>(2)?).map_err(StoreError::corrupt)?,
+        value: row.get(3)?,
+        at: Timestamp::from_millis(row.get(4)?).map_err(StoreError::corrupt)?,
+        recommendation_id: answer.map(RecommendationId::new).transpose().map_err(StoreError::corrupt)?,
+    })
+}
+
 impl Store {
+    /// What an actor did to items lately, newest first, as [`Self::recent_events`] but without texts and names.
+    pub async fn recent_acts(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedAct>, StoreError> {
+        let (text, id) = match actor {
+            Actor::User(user) => (
+                "SELECT sequence, kind, item_id, value, at FROM events WHERE user_id = $1 AND item_id IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2",
+                user.as_str(),
+            ),
+            Actor::Session(session) => (
+                "SELECT sequence, kind, item_id, value, at FROM events WHERE session_id = $1 AND user_id IS NULL AND item_id IS NOT NULL \
+                 ORDER BY at DESC, sequence DESC LIMIT $2",
+                session.as_str(),
+            ),
+        };
+        let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, |row| act(row, None)).await
+    }
+
+    /// What was done to items after `sequence`, oldest first; for counters.
+    pub async fn acts_after(&self, sequence: i64, limit: usize) -> Result<Vec<LoggedAct>, StoreError> {
+        let text = "SELECT sequence, kind, item_id, value, at, recommendation_id FROM events WHERE sequence > $1 AND item_id IS NOT NULL \
+                    ORDER BY sequence LIMIT $2";
+        let rows = query(text).bind(sequence).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, |row| act(row, row.get(5)?)).await
+    }
+
     /// Makes events durable, in their order; times that are absent become `now`. Says what became of each.
     ///
     /// The answer comes after the fsync. Events are stored as they are: whether they make sense is the caller's to check.
@@ -171,6 +207,18 @@ impl Store {
         let (text, id) = match actor {
             Actor::User(user) => (select!("user_id = $1 ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
             Actor::Session(session) => (select!("session_id = $1 AND user_id IS NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
+        };
+        let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, logged).await
+    }
+
+    /// An actor's latest events with words, newest first.
+    pub async fn recent_texts(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        let (text, id) = match actor {
+            Actor::User(user) => (select!("user_id = $1 AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
+            Actor::Session(session) => {
+                (select!("session_id = $1 AND user_id IS NULL AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str())
+            }
         };
         let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await

@@ -2,7 +2,7 @@
 
 use super::{
     Store, StoreError,
-    database::{Connection, Insert, Value, query},
+    database::{Connection, Insert, Row, Value, query},
 };
 use crate::domain::{Exposure, ItemId, RecommendationId, SessionId, Timestamp, UserId};
 
@@ -38,18 +38,38 @@ impl Store {
 
     /// What one answer showed.
     pub async fn exposure(&self, id: &RecommendationId) -> Result<Option<Exposure>, StoreError> {
-        let text = "SELECT at, user_id, session_id, scenario, items FROM exposures WHERE recommendation_id = $1";
-        let Some(row) = query(text).bind(id.as_str()).fetch_optional(self.readers()).await? else { return Ok(None) };
-        // A feature that was added, or was not a number, reads as 0.
-        let items: Vec<(ItemId, Vec<Option<f32>>)> = serde_json::from_str(row.get(4)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
-        let vector = |features: Vec<Option<f32>>| std::array::from_fn(|i| features.get(i).copied().flatten().unwrap_or(0.0));
-        Ok(Some(Exposure {
-            recommendation_id: id.clone(),
-            at: Timestamp::from_millis(row.get(0)?).map_err(StoreError::corrupt)?,
-            user_id: row.get::<Option<&str>>(1)?.map(UserId::new).transpose().map_err(StoreError::corrupt)?,
-            session_id: row.get::<Option<&str>>(2)?.map(SessionId::new).transpose().map_err(StoreError::corrupt)?,
-            scenario: row.get(3)?,
-            items: items.into_iter().map(|(id, features)| (id, vector(features))).collect(),
-        }))
+        let text = "SELECT recommendation_id, at, user_id, session_id, scenario, items FROM exposures WHERE recommendation_id = $1";
+        let row = query(text).bind(id.as_str()).fetch_optional(self.readers()).await?;
+        row.as_ref().map(exposure).transpose()
     }
+
+    /// Answers whose names come after `after`, oldest first: names that we give grow with time.
+    pub async fn exposures_after(&self, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, StoreError> {
+        let text = "SELECT recommendation_id, at, user_id, session_id, scenario, items FROM exposures WHERE recommendation_id > $1 \
+                    ORDER BY recommendation_id LIMIT $2";
+        let after = after.map_or("", RecommendationId::as_str);
+        let rows = query(text).bind(after).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
+        super::decode_rows(&rows, exposure).await
+    }
+
+    /// The name of the answer before the newest so many; `None` where there are not more.
+    pub async fn exposure_before_newest(&self, count: usize) -> Result<Option<RecommendationId>, StoreError> {
+        let text = "SELECT recommendation_id FROM exposures ORDER BY recommendation_id DESC LIMIT 1 OFFSET $1";
+        let row = query(text).bind(super::row_limit(count)).fetch_optional(self.readers()).await?;
+        row.map(|row| RecommendationId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)).transpose()
+    }
+}
+
+fn exposure(row: &Row) -> Result<Exposure, StoreError> {
+    // A feature that was added, or was not a number, reads as 0.
+    let items: Vec<(ItemId, Vec<Option<f32>>)> = serde_json::from_str(row.get(5)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
+    let vector = |features: Vec<Option<f32>>| std::array::from_fn(|i| features.get(i).copied().flatten().unwrap_or(0.0));
+    Ok(Exposure {
+        recommendation_id: RecommendationId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)?,
+        at: Timestamp::from_millis(row.get(1)?).map_err(StoreError::corrupt)?,
+        user_id: row.get::<Option<&str>>(2)?.map(UserId::new).transpose().map_err(StoreError::corrupt)?,
+        session_id: row.get::<Option<&str>>(3)?.map(SessionId::new).transpose().map_err(StoreError::corrupt)?,
+        scenario: row.get(4)?,
+        items: items.into_iter().map(|(id, features)| (id, vector(features))).collect(),
+    })
 }

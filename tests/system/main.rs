@@ -6,6 +6,7 @@ mod backup;
 mod bad_input;
 mod doors;
 mod durability;
+mod events;
 mod feedback;
 mod importing;
 mod languages;

@@ -2,6 +2,8 @@ use super::*;
 use crate::domain::{Actor, Exposure, RecommendationId, SessionId, UserId};
 
 on_both! {
+    acts_are_what_events_on_items_say_and_own_types_come_back_by_name,
+    words_of_an_actor_are_found_newest_first_among_events_without_any,
     a_retried_event_counts_once_and_a_reused_id_is_refused,
     one_call_may_hold_the_same_event_twice_and_invalid_ones_beside_good_ones,
     outcomes_name_the_sequences_that_the_log_has,
@@ -92,6 +94,41 @@ async fn histories_are_newest_first_by_time_and_belong_to_one_actor(kind: Kind) 
     assert_eq!(items(store.recent_events(&user("u"), 1).await.unwrap()), ["c"]);
     assert_eq!(items(store.recent_events(&Actor::Session(SessionId::new("s").unwrap()), 10).await.unwrap()), ["d"]);
     assert!(store.recent_events(&user("nobody"), 10).await.unwrap().is_empty());
+
+    let acts = |log: Vec<crate::domain::LoggedAct>| log.into_iter().map(|act| act.item.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(acts(store.recent_acts(&user("u"), 10).await.unwrap()), ["c", "a", "b"]);
+    assert_eq!(acts(store.recent_acts(&user("u"), 1).await.unwrap()), ["c"]);
+    assert_eq!(acts(store.recent_acts(&Actor::Session(SessionId::new("s").unwrap()), 10).await.unwrap()), ["d"]);
+}
+
+async fn acts_are_what_events_on_items_say_and_own_types_come_back_by_name(kind: Kind) {
+    let store = temporary(kind).await;
+    let events = vec![
+        event(json!({"type": "search", "text": "tent", "item_id": null})),
+        event(json!({"type": "wishlist", "item_id": "a", "value": 2.5, "recommendation_id": "r", "text": "tent"})),
+    ];
+    let wishlist = events[1].clone();
+    store.append_events(events, at(7)).await.unwrap();
+
+    let all = store.acts_after(0, 10).await.unwrap();
+    let recent = store.recent_acts(&user("u"), 10).await.unwrap();
+
+    let [act] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((act.kind, act.item.as_str(), act.value, act.at), (wishlist.kind, "a", Some(2.5), at(7)));
+    assert_eq!((act.kind.name(), &act.recommendation_id), ("wishlist", &wishlist.recommendation_id));
+    assert_eq!(recent, [crate::domain::LoggedAct { recommendation_id: None, ..act.clone() }]);
+    assert!(store.acts_after(act.sequence, 10).await.unwrap().is_empty());
+}
+
+async fn words_of_an_actor_are_found_newest_first_among_events_without_any(kind: Kind) {
+    let store = temporary(kind).await;
+    let word = |at: i64, text: Option<&str>| event(json!({"timestamp": at, "text": text}));
+    store.append_events(vec![word(1, Some("old")), word(9, Some("new")), word(5, None), word(7, Some("middle"))], at(7)).await.unwrap();
+
+    let texts: Vec<_> = store.recent_texts(&user("u"), 2).await.unwrap().into_iter().filter_map(|logged| logged.event.text).collect();
+
+    assert_eq!(texts, ["new", "middle"]);
+    assert!(store.recent_texts(&Actor::Session(SessionId::new("s").unwrap()), 2).await.unwrap().is_empty());
 }
 
 async fn every_field_of_an_event_comes_back_as_it_was(kind: Kind) {
@@ -112,7 +149,7 @@ async fn exposures_are_logged_soon_and_dropped_when_too_many_wait(kind: Kind) {
         user_id: Some(UserId::new("u").unwrap()),
         session_id: None,
         scenario: "home".into(),
-        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0]), (id("b"), [0.0; 7])],
+        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.5]), (id("b"), [0.0; 8])],
     };
 
     assert!(store.record_exposure(exposure(0)));
@@ -124,6 +161,11 @@ async fn exposures_are_logged_soon_and_dropped_when_too_many_wait(kind: Kind) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(store.exposure(&exposure(0).recommendation_id).await.unwrap(), Some(exposure(0)));
+    let first = store.exposures_after(None, 2).await.unwrap();
+    assert_eq!(first, [exposure(0), exposure(1)]);
+    assert_ne!(store.exposures_after(Some(&first[1].recommendation_id), 1).await.unwrap(), first[1..]);
+    assert_eq!(store.exposure_before_newest(taken).await.unwrap(), Some(first[0].recommendation_id.clone()));
+    assert_eq!(store.exposure_before_newest(taken + 1).await.unwrap(), None);
     assert_eq!(store.metrics().exposures_dropped.get(), 4_999 - taken as u64);
     assert!(taken < 4_999);
 }

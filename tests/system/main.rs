@@ -5,11 +5,14 @@
 mod bad_input;
 mod doors;
 mod durability;
+mod faults;
 mod feedback;
 mod languages;
 mod moving;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod recommending;
 mod replicas;
 mod server;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
+    features::{FeatureSettings, Preset},
     index::{Collections, IndexSettings, Lexicon, VectorIndex},
     telemetry::Compute,
 };
@@ -41,7 +42,7 @@ impl Shop {
             columns: Arc::default(),
             histories: Arc::new(Histories::new(1 << 20)),
             popularity: Arc::new(Popularity::new(14.0)),
-            signals: Arc::new(Signals::new(&crate::features::FeatureSettings::of(crate::features::Preset::Shop)).unwrap()),
+            signals: Arc::new(Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()),
         };
         Self {
             ingest: Ingest::new(rooms, &registry).unwrap(),

@@ -14,7 +14,10 @@ use reqwest::{Body, Method, StatusCode};
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 
-use crate::server::{Client, Server, until};
+use crate::{
+    postgres_server,
+    server::{Client, Server, until},
+};
 
 /// An event that is the same whenever it is sent.
 fn event(id: &str) -> Json {
@@ -62,18 +65,33 @@ async fn write_items(client: Client, next: Arc<AtomicU32>) -> Written {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_kill_9_exactly_once() {
+async fn what_was_acknowledged_survives_kill_9_exactly_once_on_sqlite() {
+    what_was_acknowledged_survives_kill_9_exactly_once(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+async fn what_was_acknowledged_survives_kill_9_exactly_once_on_postgres() {
+    what_was_acknowledged_survives_kill_9_exactly_once(&[("INKLING_STORE__URL", &postgres_server::database().await)]).await;
+}
+
+/// How often the server is killed: 20 times, or as often as `INKLING_TEST_CRASHES` says.
+fn crashes() -> u64 {
+    std::env::var("INKLING_TEST_CRASHES").map_or(20, |rounds| rounds.parse().unwrap())
+}
+
+async fn what_was_acknowledged_survives_kill_9_exactly_once(settings: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let next = Arc::new(AtomicU32::new(0));
     let mut all = Written::default();
 
-    for round in 0..5 {
-        let server = Server::start(folder.path()).await;
+    for round in 0..crashes() {
+        let server = Server::start_with(folder.path(), settings).await;
         let client = server.client();
         let events = (0..3).map(|writer| tokio::spawn(write_events(client.clone(), format!("e{round}-{writer}"))));
         let items = (0..2).map(|_| tokio::spawn(write_items(client.clone(), Arc::clone(&next))));
         let writers: Vec<_> = events.chain(items).collect();
-        tokio::time::sleep(Duration::from_millis(250 + 130 * round)).await; // somewhere in the stream, each time elsewhere
+        tokio::time::sleep(Duration::from_millis(250 + 130 * (round % 6))).await; // somewhere in the stream, each time elsewhere
         server.kill();
         for written in join_all(writers).await {
             let written = written.unwrap();
@@ -82,7 +100,7 @@ async fn what_was_acknowledged_survives_kill_9_exactly_once() {
             all.items.extend(written.items);
         }
     }
-    let server = Server::start(folder.path()).await;
+    let server = Server::start_with(folder.path(), settings).await;
     let client = server.client();
 
     let total = client.event_total().await;

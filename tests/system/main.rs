@@ -7,12 +7,15 @@ mod bad_input;
 mod doors;
 mod durability;
 mod events;
+mod faults;
 mod feedback;
 mod importing;
 mod languages;
 mod moving;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod recommending;
 mod replicas;
 mod scale;

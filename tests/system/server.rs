@@ -181,6 +181,7 @@ pub(crate) struct Client {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) media: String,
+    pub(crate) retry_after: Option<String>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -197,8 +198,9 @@ impl Client {
             request = request.header(*name, *value);
         }
         let answer = request.send().await?;
-        let media = answer.headers().get("content-type").map(|media| media.to_str().unwrap().to_owned()).unwrap_or_default();
-        Ok(Reply { status: answer.status(), media, bytes: answer.bytes().await?.to_vec() })
+        let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (media, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
+        Ok(Reply { status: answer.status(), media, retry_after, bytes: answer.bytes().await?.to_vec() })
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {

@@ -54,7 +54,8 @@ impl Store {
         let (messages, _) = mpsc::unbounded_channel();
         let (exposures, _) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Ok(Self { shared: Arc::new(Shared { catalogue_id, messages, places, queue: u32::MAX, exposures, readers, metrics }) })
+        let (replica, holder, queue) = (None, String::new(), u32::MAX); // of no index and no lease
+        Ok(Self { shared: Arc::new(Shared { catalogue_id, replica, holder, messages, places, queue, exposures, readers, metrics }) })
     }
 }
 

@@ -7,16 +7,19 @@ use sha2::{Digest, Sha256};
 use super::{
     Store, StoreError,
     batch::{Call, Ledger, Write},
-    database::{Connection, Insert, List, Row, Value, query},
+    database::{Connection, Insert, List, Readers, Row, Value, query},
+    identity::Fate,
 };
 use crate::domain::{Actor, Event, EventId, EventType, ItemId, LoggedAct, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId};
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventOutcome {
     /// Durable from now on, with this [`sequence`](LoggedEvent::sequence).
     Accepted(i64),
-    /// The same event was accepted before; nothing changed.
+    /// The same, but it is this user's, whom the sender's session or user was merged into.
+    Moved(i64, UserId),
+    /// The same event was accepted before, or it was erased, or is of somebody who was erased since it happened; nothing changed.
     Duplicate,
     /// Its `event_id` belongs to an event with other content; not stored.
     Reused,
@@ -24,10 +27,11 @@ pub enum EventOutcome {
 
 /// An event on its way to the writer.
 pub(super) struct NewEvent {
-    event: Event,
-    at: Timestamp,
+    pub(super) event: Event,
+    pub(super) at: Timestamp,
     /// Of everything that the caller sent; with `event_id` only.
     content: Option<[u8; 16]>,
+    fate: Fate,
 }
 
 impl NewEvent {
@@ -39,7 +43,15 @@ impl NewEvent {
             std::array::from_fn(|i| digest[i])
         });
         let at = event.timestamp.unwrap_or(now);
-        Self { event, at, content }
+        Self { event, at, content, fate: Fate::AsSent }
+    }
+
+    /// Says what becomes of it. A retry is still told by what was sent.
+    pub(super) fn settle(&mut self, fate: Fate) {
+        if let Fate::Moved(user) = &fate {
+            self.event.user_id = Some(user.clone());
+        }
+        self.fate = fate;
     }
 }
 
@@ -62,9 +74,13 @@ pub(super) async fn append(
     let count = calls.iter().map(|call| call.input.len()).sum();
     let mut rows: Vec<(i64, &NewEvent)> = Vec::with_capacity(count);
     let mut firsts: HashMap<&EventId, i64> = HashMap::new();
-    // The sequence that each event asks for; a second event of the same id within this commit asks for none.
+    // The sequence that each event asks for; one that must not be stored, and a second one of the same id within this commit, ask for none.
     let mut asked: Vec<Option<i64>> = Vec::with_capacity(count);
     for new in calls.iter().flat_map(|call| &call.input) {
+        if new.fate == Fate::Late {
+            asked.push(None);
+            continue;
+        }
         let sequence = ledger.next.sequence;
         let again = new.event.event_id.as_ref().is_some_and(|id| *firsts.entry(id).or_insert(sequence) != sequence);
         if !again {
@@ -90,12 +106,17 @@ pub(super) async fn append(
         }
     }
 
+    let taken = |new: &NewEvent, sequence: i64| match &new.fate {
+        Fate::Moved(user) => EventOutcome::Moved(sequence, user.clone()),
+        Fate::AsSent | Fate::Late => EventOutcome::Accepted(sequence),
+    };
     let outcome = |new: &NewEvent, asked: Option<i64>| match new.event.event_id.as_ref().and_then(|id| owners.get(id)) {
-        Some((owner, _)) if Some(*owner) == asked => EventOutcome::Accepted(*owner),
+        _ if new.fate == Fate::Late => EventOutcome::Duplicate,
+        Some((owner, _)) if Some(*owner) == asked => taken(new, *owner),
         Some((_, content)) if new.content.is_some_and(|new| new == content.as_slice()) => EventOutcome::Duplicate,
         Some(_) => EventOutcome::Reused,
         // Uncontested: the row was taken with the sequence it asked for.
-        None => asked.map_or(EventOutcome::Duplicate, EventOutcome::Accepted),
+        None => asked.map_or(EventOutcome::Duplicate, |sequence| taken(new, sequence)),
     };
     let mut asked = asked.iter().copied();
     let outcomes: Vec<Vec<EventOutcome>> = calls.iter().map(|call| call.input.iter().map(|new| outcome(new, asked.next().flatten())).collect()).collect();
@@ -105,7 +126,7 @@ pub(super) async fn append(
     Ok(())
 }
 
-fn columns(sequence: i64, NewEvent { event, at, content }: &NewEvent) -> [Value<'_>; 11] {
+fn columns(sequence: i64, NewEvent { event, at, content, .. }: &NewEvent) -> [Value<'_>; 11] {
     [
         sequence.into(),
         event.event_id.as_ref().map(EventId::as_str).into(),
@@ -164,6 +185,13 @@ fn act(row: &Row, answer: Option<&str>) -> Result<LoggedAct, StoreError> {
     })
 }
 
+/// A user's events by time, those of one time by sequence, after (time, sequence).
+pub(super) async fn events_of(readers: &Readers, user: &UserId, (at, sequence): (i64, i64), limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+    let text = select!("user_id = $1 AND (at, sequence) > ($2, $3) ORDER BY at, sequence LIMIT $4");
+    let rows = query(text).bind(user.as_str()).bind(at).bind(sequence).bind(super::row_limit(limit)).fetch_all(readers).await?;
+    super::decode_rows(&rows, logged).await
+}
+
 impl Store {
     /// What an actor did to items lately, newest first, as [`Self::recent_events`] but without texts and names.
     pub async fn recent_acts(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedAct>, StoreError> {
@@ -202,11 +230,18 @@ impl Store {
         self.write(events.len(), events, Write::Events).await
     }
 
-    /// An actor's latest events, newest first. A session's are those of its visits without a user.
+    /// An actor's latest events, newest first. A session's are those without a user, and after a merge those that the session gave to
+    /// its user. A user's are those of exactly this name: ask [`person`](Self::person) first.
     pub async fn recent_events(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         let (text, id) = match actor {
             Actor::User(user) => (select!("user_id = $1 ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
-            Actor::Session(session) => (select!("session_id = $1 AND user_id IS NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
+            Actor::Session(session) => (
+                select!(
+                    "session_id = $1 AND (user_id IS NULL OR user_id = (SELECT user_id FROM aliases WHERE kind = 'session' AND name = $1)) \
+                     ORDER BY at DESC, sequence DESC LIMIT $2"
+                ),
+                session.as_str(),
+            ),
         };
         let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await

@@ -2,7 +2,7 @@
 
 use super::{
     Store, StoreError,
-    database::{Connection, Insert, Row, Value, query},
+    database::{Connection, Insert, Readers, Row, Value, query},
 };
 use crate::domain::{Exposure, ItemId, RecommendationId, SessionId, Timestamp, UserId};
 
@@ -58,6 +58,15 @@ impl Store {
         let row = query(text).bind(super::row_limit(count)).fetch_optional(self.readers()).await?;
         row.map(|row| RecommendationId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)).transpose()
     }
+}
+
+/// The answers given to a user after one of that name, in the order of names.
+pub(super) async fn exposures_of(readers: &Readers, user: &UserId, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, StoreError> {
+    let text = "SELECT recommendation_id, at, user_id, session_id, scenario, items FROM exposures WHERE user_id = $1 AND recommendation_id > $2 \
+                ORDER BY recommendation_id LIMIT $3";
+    let after = after.map_or("", RecommendationId::as_str);
+    let rows = query(text).bind(user.as_str()).bind(after).bind(super::row_limit(limit)).fetch_all(readers).await?;
+    super::decode_rows(&rows, exposure).await
 }
 
 fn exposure(row: &Row) -> Result<Exposure, StoreError> {

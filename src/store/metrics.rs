@@ -1,6 +1,6 @@
 //! What the store tells Prometheus.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::StoreError;
 use crate::telemetry::SECONDS;
@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     pub(super) overloads: IntCounter,
     pub(super) exposures: IntCounter,
     pub(super) exposures_dropped: IntCounter,
+    deleted: IntCounterVec,
 }
 
 impl Metrics {
@@ -35,6 +36,8 @@ impl Metrics {
             overloads: IntCounter::new("inkling_store_overloads_total", "calls refused because too much waits").map_err(failed)?,
             exposures: IntCounter::new("inkling_store_exposures_total", "answers logged").map_err(failed)?,
             exposures_dropped: IntCounter::new("inkling_store_exposures_dropped_total", "answers not logged: queue full or commit failed").map_err(failed)?,
+            deleted: IntCounterVec::new(Opts::new("inkling_store_deleted_total", "rows deleted, by what they were and why"), &["what", "why"])
+                .map_err(failed)?,
         };
         let counters = [&metrics.commits, &metrics.failures, &metrics.overloads, &metrics.exposures, &metrics.exposures_dropped];
         for counter in counters {
@@ -44,6 +47,18 @@ impl Metrics {
             registry.register(Box::new(histogram.clone())).map_err(failed)?;
         }
         registry.register(Box::new(metrics.queue_entries.clone())).map_err(failed)?;
+        registry.register(Box::new(metrics.deleted.clone())).map_err(failed)?;
         Ok(metrics)
+    }
+
+    /// Rows that were too old or that nothing used.
+    pub(super) fn expired(&self, what: &str, rows: u64) {
+        self.deleted.with_label_values(&[what, "expired"]).inc_by(rows);
+    }
+
+    /// Rows that somebody asked to erase.
+    pub(super) fn erased(&self, events: u64, exposures: u64) {
+        self.deleted.with_label_values(&["events", "erased"]).inc_by(events);
+        self.deleted.with_label_values(&["exposures", "erased"]).inc_by(exposures);
     }
 }

@@ -10,16 +10,20 @@ mod catalogue;
 mod changes;
 mod database;
 mod derived;
+mod erasure;
 mod error;
 mod event_log;
 mod exposure_log;
 mod hash;
+mod identity;
 mod lease;
 mod merge;
 mod metrics;
+mod retention;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod users;
 mod vectors;
 mod writer;
 
@@ -39,11 +43,14 @@ pub use self::{
     backup::{DatabaseFacts, copy_database, newest_migration, restore_database},
     catalogue::{ItemCounts, ItemOutcome, PatchOutcome},
     changes::Changes,
+    erasure::Receipt,
     error::StoreError,
     event_log::EventOutcome,
     hash::ContentHash,
     lease::Lease,
+    retention::{Ageing, Expiry},
     settings::{DatabaseUrl, InvalidDatabaseUrl, StoreSettings},
+    users::{Alias, Merged, PeopleChanges, PeopleSeen, TypeCount},
 };
 
 /// How long a new process waits for an old one that is still draining.

@@ -22,6 +22,10 @@ pub struct StoreSettings {
     pub readers: u32,
     /// SQLite's page cache in MiB of the writing connection, and again of all reading ones together.
     pub cache_mb: u32,
+    /// Days after which events are deleted; 0 keeps them.
+    pub retention_days: u32,
+    /// Days after which logged answers are deleted, and the names of sessions that were merged; 0 keeps them.
+    pub exposure_retention_days: u32,
 }
 
 /// Where a Postgres database is and how to get in: `postgres://user:password@host:port/database`. Printed, it shows no more than the place.

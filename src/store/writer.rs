@@ -144,13 +144,13 @@ impl Writer {
     async fn commit(&mut self, writes: &mut Vec<Write>) {
         let most = if writes.is_empty() { MOST_EXPOSURES } else { RIDING_EXPOSURES };
         let later = self.shown.split_off(self.shown.len().min(most));
-        let shown = std::mem::replace(&mut self.shown, later);
+        let mut shown = std::mem::replace(&mut self.shown, later);
         self.due = (!self.shown.is_empty()).then(Instant::now);
 
         let entries = writes.iter().map(Write::entries).sum::<usize>();
         let failing = self.ledger.is_none();
         let started = Instant::now();
-        let committed = self.try_commit(writes, &shown).await;
+        let committed = self.try_commit(writes, &mut shown).await;
         self.metrics.queue_entries.sub(entries as i64);
         match &committed {
             Ok(()) => {
@@ -180,7 +180,7 @@ impl Writer {
         }
     }
 
-    async fn try_commit(&mut self, writes: &mut [Write], shown: &[Exposure]) -> Result<(), StoreError> {
+    async fn try_commit(&mut self, writes: &mut [Write], shown: &mut Vec<Exposure>) -> Result<(), StoreError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.database.writer().await?),

@@ -92,6 +92,8 @@ async fn open(kind: Kind) -> Outcome<Opened> {
         commit_delay_ms: 2.0,
         readers: 2,
         cache_mb: 32,
+        retention_days: 0,
+        exposure_retention_days: 0,
     };
     let (folder, registry) = (tempfile::tempdir()?, Registry::new());
     Ok(Opened { store: Store::open(folder.path(), &settings, &registry).await?, registry, folder, url })

@@ -111,6 +111,11 @@ impl Server {
         create_database(&format!("postgres://inkling@127.0.0.1:{}/postgres", self.port)).await
     }
 
+    /// Where its files are.
+    pub(crate) fn data_folder(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// One of PostgreSQL's programs, in the server's folder; not as root, who may not run a server.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));

@@ -45,12 +45,26 @@ pub(super) enum Readers {
     Postgres(postgres::Readers),
 }
 
+/// Whether SQLite's file is written anew, which takes seconds a GB.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rewrite {
+    #[default]
+    Not,
+    /// A large one is owed it instead.
+    IfSmall,
+    Always,
+}
+
 /// The numbers that a transaction gives next; they grow in the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) key: u32,
     pub(super) revision: i64,
     pub(super) sequence: i64,
+    /// Of merges of people; 1 while there was none.
+    pub(super) merge: i64,
+    /// Of erasures; 1 while there was none.
+    pub(super) erasure: i64,
 }
 
 impl Database {
@@ -123,10 +137,10 @@ impl Connection {
                 sqlx::raw_sql("BEGIN IMMEDIATE").execute(connection).await?;
             }
             Self::Postgres(connection) => {
-                let text = "BEGIN; SELECT next_key, next_revision, next_sequence FROM counters FOR UPDATE";
+                let text = "BEGIN; SELECT next_key, next_revision, next_sequence, next_merge, next_erasure FROM counters FOR UPDATE";
                 let rows = postgres::patiently(sqlx::raw_sql(text).fetch_all(connection.as_mut())).await?;
                 let row = rows.into_iter().next().map(Row::Postgres).ok_or_else(|| StoreError::corrupt("the counters have no row"))?;
-                *numbers = Numbers { key: item_key(row.get(0)?)?, revision: row.get(1)?, sequence: row.get(2)? };
+                *numbers = Numbers { key: item_key(row.get(0)?)?, revision: row.get(1)?, sequence: row.get(2)?, merge: row.get(3)?, erasure: row.get(4)? };
             }
         }
         Ok(())
@@ -141,9 +155,12 @@ impl Connection {
                 sqlx::raw_sql("COMMIT").execute(connection).await?;
             }
             Self::Postgres(connection) => {
-                let Numbers { key, revision, sequence } = next;
+                let Numbers { key, revision, sequence, merge, erasure } = next;
                 // The announcement is sent when the commit is: it wakes the replicas that listen (`Announcements`).
-                let counted = format!("UPDATE counters SET next_key = {key}, next_revision = {revision}, next_sequence = {sequence}; NOTIFY inkling; ");
+                let counted = format!(
+                    "UPDATE counters SET next_key = {key}, next_revision = {revision}, next_sequence = {sequence}, \
+                     next_merge = {merge}, next_erasure = {erasure}; NOTIFY inkling; "
+                );
                 let text = if next == begun { "COMMIT".to_owned() } else { counted + "COMMIT" };
                 postgres::patiently(sqlx::raw_sql(AssertSqlSafe(text)).execute(connection.as_mut())).await?;
             }
@@ -167,10 +184,30 @@ impl Connection {
 
     /// The numbers that come next, as the tables tell; Postgres says them at each [`begin`](Self::begin).
     pub(super) async fn numbers(&mut self) -> Result<Numbers, StoreError> {
-        let newest = "SELECT (SELECT max(key) FROM items), (SELECT max(revision) FROM items), (SELECT max(sequence) FROM events)";
+        let newest = "SELECT (SELECT max(key) FROM items), (SELECT max(revision) FROM items), (SELECT max(sequence) FROM events), \
+                      (SELECT CAST(value AS BIGINT) FROM meta WHERE name = 'next_sequence'), \
+                      (SELECT max(number) FROM aliases), (SELECT max(number) FROM erased)";
         let row = query(newest).fetch_one(self).await?;
-        let after = |newest: Option<i64>, first: i64| newest.map_or(first, |newest| newest + 1);
-        Ok(Numbers { key: item_key(after(row.get(0)?, 0))?, revision: after(row.get(1)?, 1), sequence: after(row.get(2)?, 1) })
+        let after = |column, first: i64| Ok::<_, StoreError>(row.get::<Option<i64>>(column)?.map_or(first, |newest| newest + 1));
+        let sequence = after(2, 1)?.max(row.get::<Option<i64>>(3)?.unwrap_or(1));
+        Ok(Numbers { key: item_key(after(0, 0)?)?, revision: after(1, 1)?, sequence, merge: after(4, 1)?, erasure: after(5, 1)? })
+    }
+
+    /// Remembers the next sequence where it is counted from the events that are there: the newest may be deleted. Inside a transaction.
+    pub(super) async fn keep_sequence(&mut self, next: i64) -> Result<(), StoreError> {
+        if let Self::Sqlite(_) = self {
+            let text = "INSERT INTO meta (name, value) VALUES ('next_sequence', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            query(text).bind(next.to_string()).execute(self).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of SQLite's files what is no longer in the tables; `false` while a reader is in the way. Outside of a transaction.
+    pub(super) async fn scrub(&mut self, rewrite: Rewrite) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::scrub(connection, rewrite).await,
+            Self::Postgres(_) => Ok(true), // its files are the server's
+        }
     }
 
     /// Ends the connection in order. SQLite's log moves into the database file, so that a copy of that one file is whole.

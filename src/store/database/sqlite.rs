@@ -7,11 +7,11 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, Row, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, StoreSettings};
+use super::{Rewrite, StoreError, StoreSettings};
 
 /// The right to write to a folder, held as long as this lives; the system takes it back from a killed process.
 ///
@@ -65,6 +65,7 @@ impl File {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("secure_delete", "ON") // what is deleted is overwritten, not only unlinked
             .pragma("journal_size_limit", "67108864") // a log that a long read made big shrinks again
             .thread_name(|id| format!("store-writer-{id}"));
         Ok(options.connect().await?)
@@ -82,6 +83,43 @@ impl File {
             .connect_with(options);
         Ok(pool.await?)
     }
+}
+
+/// A file up to this size is written anew in about half a second, for which writes wait.
+const SMALL_BYTES: i64 = 64 << 20;
+
+/// Takes out what is no longer in the tables: moves the log into the database file and cuts it to nothing; `false` while a reader needs
+/// the log, which is not waited for, because writes would wait too.
+///
+/// Before that the file is written anew (`VACUUM`), as `rewrite` says: `secure_delete` overwrites the rows that are
+/// deleted, but rows that were moved when a page was split or merged have left copies in unused parts of pages.
+pub(super) async fn scrub(connection: &mut SqliteConnection, rewrite: Rewrite) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetch_one(&mut *connection).await?;
+    let small = row.try_get::<i64, _>(0)? <= SMALL_BYTES;
+    match rewrite {
+        Rewrite::Not => {}
+        Rewrite::IfSmall if !small => owe_rewriting(connection).await?,
+        Rewrite::IfSmall | Rewrite::Always => {
+            // The copy goes to a file in the system's temporary folder, not to memory.
+            let rewritten = sqlx::raw_sql("PRAGMA temp_store = FILE; VACUUM").execute(&mut *connection).await;
+            sqlx::raw_sql("PRAGMA temp_store = MEMORY").execute(&mut *connection).await?;
+            if let Err(error) = rewritten {
+                owe_rewriting(connection).await?;
+                return Err(error.into());
+            }
+            sqlx::query("DELETE FROM meta WHERE name = 'rewrite_due'").execute(&mut *connection).await?;
+        }
+    }
+    sqlx::raw_sql("PRAGMA busy_timeout = 20").execute(&mut *connection).await?;
+    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+    sqlx::raw_sql("PRAGMA busy_timeout = 5000").execute(connection).await?;
+    Ok(row.try_get::<i64, _>(0)? == 0)
+}
+
+async fn owe_rewriting(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let text = "INSERT INTO meta (name, value) VALUES ('rewrite_due', '1') ON CONFLICT (name) DO NOTHING";
+    sqlx::query(text).execute(connection).await?;
+    Ok(())
 }
 
 /// Moves the log into the database file, so that a copy of that one file is whole. Best effort: a reader may be in the way.

@@ -65,14 +65,14 @@ async fn outcomes_name_the_sequences_that_the_log_has(kind: Kind) {
 
     let log: Vec<_> = store.events_after(0, 1000).await.unwrap();
     assert!(log.is_sorted_by(|a, b| a.sequence < b.sequence));
-    for (i, outcome) in outcomes.iter().enumerate() {
+    for (i, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             EventOutcome::Accepted(sequence) => {
-                let logged = log.iter().find(|logged| logged.sequence == *sequence).unwrap();
+                let logged = log.iter().find(|logged| logged.sequence == sequence).unwrap();
                 assert_eq!(logged.event.event_id.as_ref().unwrap().as_str(), i.to_string());
                 assert_eq!(i % 2, 1);
             }
-            other => assert_eq!((*other, i % 2), (EventOutcome::Duplicate, 0)),
+            other => assert_eq!((other, i % 2), (EventOutcome::Duplicate, 0)),
         }
     }
     assert_eq!(log.len(), 400);

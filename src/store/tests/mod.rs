@@ -22,6 +22,7 @@ mod items;
 mod leases;
 mod migrations;
 mod model;
+mod people;
 mod postgres;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres_server;
@@ -36,7 +37,16 @@ use super::*;
 use crate::domain::{Event, Item, ItemId, Timestamp};
 
 pub(super) fn settings() -> StoreSettings {
-    StoreSettings { url: None, queue: 16_384, exposure_queue: 1_024, commit_delay_ms: 2.0, readers: 2, cache_mb: 8 }
+    StoreSettings {
+        url: None,
+        queue: 16_384,
+        exposure_queue: 1_024,
+        commit_delay_ms: 2.0,
+        readers: 2,
+        cache_mb: 8,
+        retention_days: 0,
+        exposure_retention_days: 0,
+    }
 }
 
 /// Which database a contract test runs on.

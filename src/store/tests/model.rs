@@ -117,7 +117,7 @@ async fn play(kind: Kind, steps: Vec<Step>) {
                 let events = events.into_iter().map(|(id, content)| event(json!({"event_id": id.map(|id| id.to_string()), "value": content})));
                 let outcomes = store.append_events(events.collect(), at(1)).await.unwrap();
                 let outcomes = outcomes.iter().map(|outcome| match outcome {
-                    EventOutcome::Accepted(_) => "accepted",
+                    EventOutcome::Accepted(_) | EventOutcome::Moved(..) => "accepted",
                     EventOutcome::Duplicate => "duplicate",
                     EventOutcome::Reused => "reused",
                 });

@@ -53,7 +53,7 @@ async fn log(store: &Store) -> Vec<LoggedEvent> {
 async fn a_commit_waits_for_the_one_that_began_before_so_that_numbers_become_visible_in_order() {
     let (one, other) = replicas().await;
     let mut first = Database::new(one.folder.path(), &one.settings).writer().await.unwrap();
-    let mut numbers = Numbers { key: 0, revision: 0, sequence: 0 };
+    let mut numbers = Numbers { key: 0, revision: 0, sequence: 0, merge: 1, erasure: 1 };
     first.begin(&mut numbers).await.unwrap();
     let insert = query("INSERT INTO events (sequence, event_id, kind, user_id, item_id, at) VALUES ($1, 'first', 'click', 'u', 'i', 1)");
     insert.bind(numbers.sequence).execute(&mut first).await.unwrap();
@@ -119,7 +119,7 @@ async fn replicas_agree_on_keys_revisions_and_attribute_types() {
 async fn a_writer_that_dies_or_hangs_in_a_transaction_does_not_stop_the_others() {
     let store = temporary(Kind::Postgres).await;
     let database = Database::new(store.folder.path(), &store.settings);
-    let mut numbers = Numbers { key: 0, revision: 0, sequence: 0 };
+    let mut numbers = Numbers { key: 0, revision: 0, sequence: 0, merge: 1, erasure: 1 };
 
     let mut dying = database.writer().await.unwrap();
     dying.begin(&mut numbers).await.unwrap();

@@ -36,6 +36,15 @@ pub struct Written {
     pub at: Timestamp,
 }
 
+/// What a loader found.
+pub struct Loaded {
+    /// The acts.
+    pub history: History,
+    /// Whether to keep them under the name that was asked for. Not where the name stands for somebody else: what they do later does not
+    /// come under it, so nobody would say [`forget`](Histories::forget).
+    pub keep: bool,
+}
+
 /// Cached histories, loaded by a loader that `app` hands over.
 pub struct Histories {
     cache: Cache<Actor, History, HistoryWeight>,
@@ -58,13 +67,15 @@ impl Histories {
     }
 
     /// The actor's history, from memory or through `load`; concurrent requests for one actor load once.
-    pub async fn of<E>(&self, actor: &Actor, load: impl Future<Output = Result<History, E>>) -> Result<History, E> {
+    pub async fn of<E>(&self, actor: &Actor, load: impl Future<Output = Result<Loaded, E>>) -> Result<History, E> {
         match self.cache.get_value_or_guard_async(actor).await {
             Ok(history) => Ok(history),
             Err(guard) => {
-                let history = load.await?;
-                // Refused when a write dropped the placeholder meanwhile: what was loaded may lack that event.
-                drop(guard.insert(Arc::clone(&history)));
+                let Loaded { history, keep } = load.await?;
+                if keep {
+                    // Refused when a write dropped the placeholder meanwhile: what was loaded may lack that event.
+                    drop(guard.insert(Arc::clone(&history)));
+                }
                 Ok(history)
             }
         }
@@ -73,6 +84,11 @@ impl Histories {
     /// Forgets what was cached of an actor, because something new happened.
     pub fn forget(&self, actor: &Actor) {
         self.cache.remove(actor);
+    }
+
+    /// Forgets what was cached of everybody, because somebody was erased and it is not known here who.
+    pub fn forget_all(&self) {
+        self.cache.clear();
     }
 }
 
@@ -91,7 +107,7 @@ mod tests {
     }
 
     async fn loads(histories: &Histories, actor: &Actor, n: i64) -> usize {
-        histories.of(actor, async { Ok::<_, Infallible>(history(n)) }).await.unwrap().acts.len()
+        histories.of(actor, async { Ok::<_, Infallible>(Loaded { history: history(n), keep: true }) }).await.unwrap().acts.len()
     }
 
     #[tokio::test]
@@ -117,7 +133,7 @@ mod tests {
                 let load = async {
                     started.send(()).unwrap();
                     gate.await.unwrap();
-                    Ok::<_, Infallible>(history(1))
+                    Ok::<_, Infallible>(Loaded { history: history(1), keep: true })
                 };
                 histories.of(&ann, load).await.unwrap().acts.len()
             }
@@ -129,6 +145,33 @@ mod tests {
 
         assert_eq!(slow.await.unwrap(), 1);
         assert_eq!(loads(&histories, &ann, 2).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_history_under_another_name_is_not_kept() {
+        let histories = Histories::new(1 << 20);
+        let old = Actor::User(UserId::new("old").unwrap());
+        let load = |n| async move { Ok::<_, Infallible>(Loaded { history: history(n), keep: false }) };
+
+        assert_eq!(histories.of(&old, load(1)).await.unwrap().len(), 1);
+        assert_eq!(histories.of(&old, load(2)).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn forgetting_everybody_also_drops_what_is_being_loaded() {
+        let histories = Histories::new(1 << 20);
+        let ann = Actor::User(UserId::new("ann").unwrap());
+        loads(&histories, &ann, 1).await;
+        histories.forget_all();
+        assert_eq!(loads(&histories, &ann, 2).await, 2);
+
+        histories.forget(&ann);
+        let load = async {
+            histories.forget_all(); // somebody was erased after the load had read
+            Ok::<_, Infallible>(Loaded { history: history(3), keep: true })
+        };
+        assert_eq!(histories.of(&ann, load).await.unwrap().len(), 3);
+        assert_eq!(loads(&histories, &ann, 4).await, 4);
     }
 
     #[tokio::test]

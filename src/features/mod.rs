@@ -11,7 +11,7 @@ mod rules;
 mod signals;
 
 pub use columns::{Columns, Table};
-pub use histories::{Histories, History, Recollection, Written};
+pub use histories::{Histories, History, Loaded, Recollection, Written};
 pub use popularity::{MOST_ANSWERS, Popularity, Ranking};
 pub use rules::{EventRule, FeatureSettings, InvalidRule, Preset, Repeated, ValueKind, presets_table};
 pub use signals::{Act, Kind, Opinion, Signals};

@@ -7,6 +7,10 @@ mod filling;
 mod follower;
 mod indexer;
 mod metrics;
+mod people;
+mod retention;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +31,7 @@ use crate::{
 pub use filling::{Filling, IndexCollection, IndexingError};
 pub use follower::Follower;
 pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
+pub use retention::{Passed, Retention, VersionsInUse};
 
 use metrics::Metrics;
 
@@ -274,7 +279,10 @@ impl Inner {
         let mut acts = Vec::with_capacity(traces.len());
         for (trace, outcome) in traces.into_iter().zip(stored) {
             match outcome {
-                store::EventOutcome::Accepted(sequence) => {
+                store::EventOutcome::Accepted(sequence) | store::EventOutcome::Moved(sequence, _) => {
+                    if let store::EventOutcome::Moved(_, user) = outcome {
+                        self.rooms.histories.forget(&Actor::User(user.clone()));
+                    }
                     self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
                     acts.extend(trace.act.map(|act| (Act { sequence: *sequence, ..act }, trace.answer)));
                     self.forget(trace.user.map(Actor::User));

@@ -296,13 +296,15 @@ impl Inner {
 
     async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
         let load = async {
-            let acts = self.store.recent_acts(actor, self.history_events).await?;
+            let person = self.store.person(actor).await?;
+            let acts = self.store.recent_acts(&person, self.history_events).await?;
             let mut texts = Vec::new();
             if self.settings.weights.profile != 0.0 {
-                let events = self.store.recent_texts(actor, MOST_TEXTS).await?;
+                let events = self.store.recent_texts(&person, MOST_TEXTS).await?;
                 texts.extend(events.iter().filter_map(|logged| self.signals.written(logged.sequence, &logged.event)));
             }
-            Ok(Arc::new(Recollection { acts: acts.iter().filter_map(|logged| self.signals.logged(logged)).collect(), texts }))
+            let history = Recollection { acts: acts.iter().filter_map(|logged| self.signals.logged(logged)).collect(), texts };
+            Ok(Loaded { history: Arc::new(history), keep: person == *actor })
         };
         self.histories.of(actor, load).await
     }

@@ -23,7 +23,7 @@ use crate::{
     features::{Columns, Histories, Popularity, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, Lexicon},
-    ingest::{self, IndexCollection, Indexer, Ingest},
+    ingest::{self, IndexCollection, Indexer, Ingest, Retention},
     learned::{Artefacts, Unreadable},
     recommend::{self, CategoryMaker, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
     store::Store,
@@ -53,6 +53,7 @@ pub struct App {
     recommender: Recommender,
     models: Models,
     indexer: Indexer,
+    retention: Retention,
     category_maker: CategoryMaker,
     mover: Mover,
     collection: PathBuf,
@@ -102,6 +103,8 @@ impl App {
         let collection = IndexCollection { name: serving.collection.clone(), index, encoder, lexicon };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
+        let retention = ingest.retention(&settings.store, seams::versions_in_use(models.clone()));
+
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
@@ -142,12 +145,13 @@ impl App {
             trainer: trainer.clone(),
             reindexing: Arc::new(mover.clone()),
             catalogue: Arc::new(seams::StoreCatalogue(store.clone())),
+            store: store.clone(),
             readiness: readiness.clone(),
             registry,
             settings: settings.http.clone(),
         })?;
         let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
-        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, mover, collection, stop, drain })
+        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection, stop, drain })
     }
 
     /// Indexes everything that is pending; `progress` is told how many item states are done.
@@ -162,7 +166,7 @@ impl App {
 
     /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, category_maker, mover, collection: _, stop, drain } = self;
+        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection: _, stop, drain } = self;
         let doors_closed = CancellationToken::new();
         // Answers are small and whole: waiting to fill a packet would only delay them.
         let listener = listener.tap_io(|connection| {
@@ -185,6 +189,7 @@ impl App {
             tokio::spawn(indexer.run(stop.clone())),
             tokio::spawn(trainer.clone().run(ingest.accepted(), stop.clone())),
             tokio::spawn(category_maker.run(stop.clone())),
+            tokio::spawn(retention.run(stop.clone())),
             tokio::spawn(look_after(store.clone(), models.clone(), readiness.clone(), stop.clone())),
             tokio::spawn(start_up(recommender, trainer, store.clone(), models, readiness)),
         ];
@@ -199,9 +204,9 @@ impl App {
         }
         stop.cancel();
         mover.stopped().await;
-        let [indexing, training, mapping, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("five workers were started"))?;
+        let [indexing, training, mapping, retaining, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("six workers were started"))?;
         starting.abort();
-        for worker in [indexing, training, mapping, looking].into_iter().chain(following) {
+        for worker in [indexing, training, mapping, retaining, looking].into_iter().chain(following) {
             worker.await.context("a worker failed")?;
         }
         store.close().await;

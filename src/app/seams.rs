@@ -9,7 +9,7 @@ use crate::{
     domain::{Item, ItemId},
     encoder::Encoder,
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
-    ingest::Ingest,
+    ingest::{Ingest, VersionsInUse},
     recommend::{Collaborative, Exposed, Models},
     store::{Store, StoreError},
     telemetry::Registry,
@@ -19,27 +19,20 @@ use crate::{
 /// The doors read the catalogue from the store.
 pub(super) struct StoreCatalogue(pub(super) Store);
 
-fn unreadable(error: StoreError) -> CatalogueError {
-    match error {
-        StoreError::Overloaded => CatalogueError::Overloaded,
-        error => CatalogueError::Unavailable(error.to_string()),
-    }
-}
-
 #[async_trait]
 impl Catalogue for StoreCatalogue {
     async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, CatalogueError> {
-        Ok(self.0.item(id).await.map_err(unreadable)?.map(|stored| stored.item))
+        Ok(self.0.item(id).await?.map(|stored| stored.item))
     }
 
     async fn page(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Arc<Item>>, CatalogueError> {
-        let page = self.0.items_page(after, limit).await.map_err(unreadable)?;
+        let page = self.0.items_page(after, limit).await?;
         Ok(page.into_iter().map(|stored| stored.item).collect())
     }
 
     async fn counts(&self) -> Result<Counts, CatalogueError> {
-        let items = self.0.item_counts().await.map_err(unreadable)?;
-        let events = self.0.event_count().await.map_err(unreadable)?;
+        let items = self.0.item_counts().await?;
+        let events = self.0.event_count().await?;
         Ok(Counts { items: items.live, events })
     }
 }
@@ -52,6 +45,11 @@ pub(super) fn facts_of(encoder: &Encoder) -> EncoderFacts {
 /// What answers show is counted by the one writer of the counters.
 pub(super) fn counter_of_showings(ingest: Ingest) -> Exposed {
     Arc::new(move |exposure| ingest.exposed(exposure))
+}
+
+/// Embeddings of the encoder that answers now are kept.
+pub(super) fn versions_in_use(models: Models) -> VersionsInUse {
+    Arc::new(move || vec![models.snapshot().encoder.version().to_owned()])
 }
 
 /// Training publishes into the snapshot that requests read; a gauge tells which version that is.

@@ -21,7 +21,7 @@ use super::{
     body, json,
     problem::{Kind, Problem},
     rooms::Rooms,
-    uri::{PathItem, Query},
+    uri::{PathId, Query},
 };
 
 const DEFAULT_PAGE: usize = 10;
@@ -155,7 +155,7 @@ pub(super) async fn post_items(State(desk): State<Arc<Desk>>, request: Request) 
 /// Creates it or replaces what was there; an `item_id` in the body must be the one of the path.
 #[utoipa::path(put, path = "/items/{item_id}", tag = "Catalogue", params(("item_id" = ItemId, Path, description = "percent-encoded")), request_body = Item,
     responses((status = 200, description = "The item as it is now", body = Item), (status = 201, description = "It is new", body = Item)))]
-pub(super) async fn put_item(State(desk): State<Arc<Desk>>, PathItem(id): PathItem, request: Request) -> Result<Response, Problem> {
+pub(super) async fn put_item(State(desk): State<Arc<Desk>>, PathId(id): PathId<ItemId>, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
     put(&desk, id, request).await
 }
@@ -164,7 +164,7 @@ pub(super) async fn put_item(State(desk): State<Arc<Desk>>, PathItem(id): PathIt
 #[utoipa::path(put, path = "/items", tag = "Catalogue", params(("item_id" = ItemId, Query)), request_body = Item,
     responses((status = 200, description = "The item as it is now", body = Item), (status = 201, description = "It is new", body = Item)))]
 pub(super) async fn put_item_twin(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
-    let id = Query::read(request.uri(), &["item_id"])?.item()?;
+    let id = Query::read(request.uri(), &["item_id"])?.id()?;
     put(&desk, id, request).await
 }
 
@@ -188,7 +188,7 @@ async fn put(desk: &Desk, id: ItemId, request: Request) -> Result<Response, Prob
         (Object = "application/json")
     )),
     responses((status = 200, description = "The item as it is now", body = Item), (status = 404, description = "There is no such item", body = super::problem::ProblemDocument, content_type = "application/problem+json")))]
-pub(super) async fn patch_item(State(desk): State<Arc<Desk>>, PathItem(id): PathItem, request: Request) -> Result<Response, Problem> {
+pub(super) async fn patch_item(State(desk): State<Arc<Desk>>, PathId(id): PathId<ItemId>, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
     patch(&desk, id, request).await
 }
@@ -198,7 +198,7 @@ pub(super) async fn patch_item(State(desk): State<Arc<Desk>>, PathItem(id): Path
     request_body(content((Object = "application/merge-patch+json", example = json!({"price": 79.0})), (Object = "application/json"))),
     responses((status = 200, description = "The item as it is now", body = Item), (status = 404, description = "There is no such item", body = super::problem::ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn patch_item_twin(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
-    let id = Query::read(request.uri(), &["item_id"])?.item()?;
+    let id = Query::read(request.uri(), &["item_id"])?.id()?;
     patch(&desk, id, request).await
 }
 
@@ -224,7 +224,7 @@ fn missing() -> Problem {
 /// Read an item
 #[utoipa::path(get, path = "/items/{item_id}", tag = "Catalogue", params(("item_id" = ItemId, Path, description = "percent-encoded")),
     responses((status = 200, description = "The item", body = Item), (status = 404, description = "There is no such item", body = super::problem::ProblemDocument, content_type = "application/problem+json")))]
-pub(super) async fn get_item(State(desk): State<Arc<Desk>>, uri: Uri, PathItem(id): PathItem) -> Result<Response, Problem> {
+pub(super) async fn get_item(State(desk): State<Arc<Desk>>, uri: Uri, PathId(id): PathId<ItemId>) -> Result<Response, Problem> {
     Query::read(&uri, &[])?;
     get(&desk, &id).await
 }
@@ -268,7 +268,7 @@ pub(super) struct ItemsPage {
 pub(super) async fn get_items(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(&uri, &["item_id", "limit", "cursor"])?;
     if query.get("item_id").is_some() {
-        return get(&desk, &Query::read(&uri, &["item_id"])?.item()?).await;
+        return get(&desk, &Query::read(&uri, &["item_id"])?.id()?).await;
     }
     let limit = query.limit(DEFAULT_PAGE, MAX_PAGE)?;
     let after = query.get("cursor").map(read_cursor).transpose()?;
@@ -290,7 +290,7 @@ fn read_cursor(text: &str) -> Result<ItemId, Problem> {
 /// It is in no answer from now on.
 #[utoipa::path(delete, path = "/items/{item_id}", tag = "Catalogue", params(("item_id" = ItemId, Path, description = "percent-encoded")),
     responses((status = 204, description = "It is gone"), (status = 404, description = "There is no such item", body = super::problem::ProblemDocument, content_type = "application/problem+json")))]
-pub(super) async fn delete_item(State(desk): State<Arc<Desk>>, uri: Uri, PathItem(id): PathItem) -> Result<Response, Problem> {
+pub(super) async fn delete_item(State(desk): State<Arc<Desk>>, uri: Uri, PathId(id): PathId<ItemId>) -> Result<Response, Problem> {
     Query::read(&uri, &[])?;
     delete(&desk, &id).await
 }
@@ -299,7 +299,7 @@ pub(super) async fn delete_item(State(desk): State<Arc<Desk>>, uri: Uri, PathIte
 #[utoipa::path(delete, path = "/items", tag = "Catalogue", params(("item_id" = ItemId, Query)),
     responses((status = 204, description = "It is gone"), (status = 404, description = "There is no such item", body = super::problem::ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn delete_item_twin(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
-    let id = Query::read(&uri, &["item_id"])?.item()?;
+    let id = Query::read(&uri, &["item_id"])?.id()?;
     delete(&desk, &id).await
 }
 

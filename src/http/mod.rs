@@ -25,6 +25,7 @@ mod settings;
 mod tests;
 mod understand;
 mod uri;
+mod users;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ use tower_http::{
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{ingest::Ingest, recommend::Recommender, telemetry::Registry, training::Trainer};
+use crate::{ingest::Ingest, recommend::Recommender, store::Store, telemetry::Registry, training::Trainer};
 
 pub use catalogue::{Catalogue, CatalogueError, Counts};
 pub use json::read_document;
@@ -69,6 +70,8 @@ pub struct Doors {
     pub reindexing: Arc<dyn Reindexing>,
     /// Reads of the catalogue.
     pub catalogue: Arc<dyn Catalogue>,
+    /// Reads of what is kept of people.
+    pub store: Store,
     /// What `/health/ready` says.
     pub readiness: Readiness,
     /// What `/metrics` shows; the doors' own metrics go there too.
@@ -105,8 +108,8 @@ struct Desk {
 
 /// Everything that is served, complete with all layers: give it to `axum::serve`, or ask it without a socket.
 pub fn router(doors: Doors) -> Result<Router, HttpError> {
-    let Doors { recommender, ingest, trainer, reindexing, catalogue, readiness, registry, settings } = doors;
-    assemble(Arc::new(House { recommender, ingest, trainer, reindexing }), catalogue, readiness, registry, &settings)
+    let Doors { recommender, ingest, trainer, reindexing, catalogue, store, readiness, registry, settings } = doors;
+    assemble(Arc::new(House { recommender, ingest, trainer, reindexing, store }), catalogue, readiness, registry, &settings)
 }
 
 fn assemble(
@@ -155,6 +158,14 @@ fn described() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(feedback::feedback))
         .routes(routes!(items::get_items, items::post_items, items::put_item_twin, items::patch_item_twin, items::delete_item_twin))
         .routes(routes!(items::get_item, items::put_item, items::patch_item, items::delete_item))
+        .routes(routes!(users::get_user_twin, users::delete_user_twin))
+        .routes(routes!(users::get_user, users::delete_user))
+        .routes(routes!(users::export_user))
+        .routes(routes!(users::export_user_twin))
+        .routes(routes!(users::merge_user))
+        .routes(routes!(users::merge_user_twin))
+        .routes(routes!(users::delete_session))
+        .routes(routes!(users::delete_session_twin))
         .routes(routes!(operations::stats))
         .routes(routes!(operations::live))
         .routes(routes!(operations::ready))

@@ -29,6 +29,7 @@ use super::{
         (name = "Recommendations", description = "What a user is most likely to want"),
         (name = "Feedback", description = "What users did"),
         (name = "Catalogue", description = "What there is"),
+        (name = "Users", description = "What is kept of people: read, merged, erased"),
         (name = "Operating", description = "For operators and monitors"),
         (name = "Pages", description = "For people")
     ),

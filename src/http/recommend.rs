@@ -20,7 +20,7 @@ use super::{
     fields::{Selection, Shown},
     json::{self, Object},
     problem::{Kind, Problem},
-    uri::{PathItem, Query},
+    uri::{PathId, Query},
 };
 
 const DEFAULT_LIMIT: usize = 10;
@@ -370,7 +370,7 @@ pub(super) struct SimilarQuery {
 /// What goes with an item: by its words, its meaning and by what others liked. Knows nothing of a user.
 #[utoipa::path(get, path = "/items/{item_id}/similar", tag = "Recommendations", params(("item_id" = ItemId, Path, description = "percent-encoded"), SimilarQuery),
     responses((status = 200, description = "A list, best first, without the item itself", body = RecommendAnswer<'_>)))]
-pub(super) async fn similar(State(desk): State<Arc<Desk>>, uri: Uri, PathItem(item): PathItem) -> Result<Response, Problem> {
+pub(super) async fn similar(State(desk): State<Arc<Desk>>, uri: Uri, PathId(item): PathId<ItemId>) -> Result<Response, Problem> {
     let query = Query::read(&uri, &["limit"])?;
     similar_to(&desk, item, &query).await
 }
@@ -382,7 +382,7 @@ pub(super) async fn similar(State(desk): State<Arc<Desk>>, uri: Uri, PathItem(it
     responses((status = 200, description = "A list, best first, without the item itself", body = RecommendAnswer<'_>)))]
 pub(super) async fn similar_twin(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(&uri, &["item_id", "limit"])?;
-    similar_to(&desk, query.item()?, &query).await
+    similar_to(&desk, query.id::<ItemId>()?, &query).await
 }
 
 async fn similar_to(desk: &Desk, item: ItemId, query: &Query) -> Result<Response, Problem> {

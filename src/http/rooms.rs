@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::{
-    domain::{AttributeType, Event, Item, ItemId, Timestamp},
+    domain::{Actor, AttributeType, Event, Exposure, Item, ItemId, LoggedEvent, RecommendationId, Timestamp, UserId},
     ingest::{EventOutcome, Ingest, IngestError, ItemOutcome, PatchOutcome},
-    recommend::{RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
+    recommend::{Person, RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
+    store::{Alias, Merged, Receipt, Store, StoreError},
     training::{TrainError, Trainer},
 };
 
-use super::{ReindexError, ReindexRequest, ReindexState, Reindexing};
+use super::{CatalogueError, ReindexError, ReindexRequest, ReindexState, Reindexing};
 
 /// The three paths of the house, as the doors see them.
 #[async_trait]
@@ -25,6 +26,12 @@ pub(super) trait Rooms: Send + Sync {
     async fn patch_item(&self, id: &ItemId, patch: Json) -> Result<PatchOutcome, IngestError>;
     async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError>;
     async fn pending(&self) -> Result<u64, IngestError>;
+    async fn person(&self, user: &UserId) -> Result<Person, CatalogueError>;
+    async fn names(&self, user: &UserId) -> Result<(UserId, Vec<Alias>), CatalogueError>;
+    async fn events_of(&self, user: &UserId, after: Option<&LoggedEvent>, limit: usize) -> Result<Vec<LoggedEvent>, CatalogueError>;
+    async fn exposures_of(&self, user: &UserId, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, CatalogueError>;
+    async fn merge(&self, from: Actor, into: UserId, now: Timestamp) -> Result<Merged, IngestError>;
+    async fn erase(&self, whom: Actor, now: Timestamp) -> Result<Receipt, IngestError>;
     async fn train(&self) -> Result<Json, TrainError>;
     fn training(&self) -> Json;
     async fn reindex(&self, asked: ReindexRequest) -> Result<ReindexState, ReindexError>;
@@ -37,6 +44,16 @@ pub(super) struct House {
     pub(super) ingest: Ingest,
     pub(super) trainer: Trainer,
     pub(super) reindexing: Arc<dyn Reindexing>,
+    pub(super) store: Store,
+}
+
+impl From<StoreError> for CatalogueError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::Overloaded,
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 #[async_trait]
@@ -71,6 +88,32 @@ impl Rooms for House {
 
     async fn pending(&self) -> Result<u64, IngestError> {
         self.ingest.pending().await
+    }
+
+    async fn person(&self, user: &UserId) -> Result<Person, CatalogueError> {
+        Ok(self.recommender.person(user).await?)
+    }
+
+    async fn names(&self, user: &UserId) -> Result<(UserId, Vec<Alias>), CatalogueError> {
+        let user = self.store.user(user).await?;
+        let aliases = self.store.aliases(&user).await?;
+        Ok((user, aliases))
+    }
+
+    async fn events_of(&self, user: &UserId, after: Option<&LoggedEvent>, limit: usize) -> Result<Vec<LoggedEvent>, CatalogueError> {
+        Ok(self.store.events_of(user, after, limit).await?)
+    }
+
+    async fn exposures_of(&self, user: &UserId, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, CatalogueError> {
+        Ok(self.store.exposures_of(user, after, limit).await?)
+    }
+
+    async fn merge(&self, from: Actor, into: UserId, now: Timestamp) -> Result<Merged, IngestError> {
+        self.ingest.merge(from, into, now).await
+    }
+
+    async fn erase(&self, whom: Actor, now: Timestamp) -> Result<Receipt, IngestError> {
+        self.ingest.erase(whom, now).await
     }
 
     async fn train(&self) -> Result<Json, TrainError> {

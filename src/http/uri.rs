@@ -1,4 +1,4 @@
-//! What a URI says: item ids in paths and query parameters, percent-decoded strictly and checked.
+//! What a URI says: ids in paths and query parameters, percent-decoded strictly and checked.
 
 use std::borrow::Cow;
 
@@ -7,27 +7,46 @@ use axum::{
     http::{Uri, request::Parts},
 };
 
-use crate::domain::{FieldError, ItemId, pointer_step};
+use crate::domain::{FieldError, InvalidId, ItemId, SessionId, UserId, pointer_step};
 
 use super::problem::Problem;
 
-/// The item of a path `/items/{item_id}` or `/items/{item_id}/…`.
+/// An id, and how it is called in a request.
+pub(super) trait Named: Sized {
+    const PARAMETER: &'static str;
+    fn named(id: &str) -> Result<Self, InvalidId>;
+}
+
+macro_rules! named {
+    ($($id:ident $parameter:literal),*) => {$(
+        impl Named for $id {
+            const PARAMETER: &'static str = $parameter;
+            fn named(id: &str) -> Result<Self, InvalidId> {
+                Self::new(id)
+            }
+        }
+    )*};
+}
+
+named!(ItemId "item_id", UserId "user_id", SessionId "session_id");
+
+/// The id of a path `/items/{item_id}` or `/items/{item_id}/…`.
 ///
 /// Taken from the raw path: axum's own extractor lets broken escapes such as `%zz` pass.
-pub(super) struct PathItem(pub(super) ItemId);
+pub(super) struct PathId<T>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for PathItem {
+impl<S: Send + Sync, T: Named> FromRequestParts<S> for PathId<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let raw = parts.uri.path().split('/').nth(2).unwrap_or_default();
-        let id = decode(raw, false).ok_or_else(|| item_fault("must be percent-encoded UTF-8"))?;
-        ItemId::new(id).map(Self).map_err(item_fault)
+        let id = decode(raw, false).ok_or_else(|| fault::<T>("must be percent-encoded UTF-8"))?;
+        T::named(&id).map(Self).map_err(fault::<T>)
     }
 }
 
-fn item_fault(detail: impl std::fmt::Display) -> Problem {
-    Problem::invalid(vec![FieldError::new("/item_id", detail)])
+fn fault<T: Named>(detail: impl std::fmt::Display) -> Problem {
+    Problem::invalid(vec![FieldError::new(pointer_step(T::PARAMETER), detail)])
 }
 
 /// The query parameters of a request, each known and given once.
@@ -77,9 +96,9 @@ impl Query {
         }
     }
 
-    /// The item of a query twin.
-    pub(super) fn item(&self) -> Result<ItemId, Problem> {
-        self.get("item_id").ok_or_else(|| item_fault("is required")).and_then(|id| ItemId::new(id).map_err(item_fault))
+    /// The id of a query twin.
+    pub(super) fn id<T: Named>(&self) -> Result<T, Problem> {
+        self.get(T::PARAMETER).ok_or_else(|| fault::<T>("is required")).and_then(|id| T::named(id).map_err(fault::<T>))
     }
 }
 

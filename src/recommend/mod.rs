@@ -7,6 +7,7 @@ mod cursor;
 mod eligible;
 mod explain;
 mod metrics;
+mod person;
 mod profile;
 mod rank;
 mod request;
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub use cursor::{Cursor, InvalidCursor};
+pub use person::{Person, RecentItem};
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
 pub use snapshot::{Collaborative, ModelSet, Models};

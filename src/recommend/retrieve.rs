@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{Actor, Embedding, ItemKey, Source},
-    features::{History, Ranking, Recollection},
+    features::{History, Loaded, Ranking, Recollection},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
 };

@@ -17,12 +17,14 @@ async fn every_described_route_is_served_and_every_served_one_is_described() {
 
     // The contract of this issue, written down a second time.
     let contract = "POST /recommend|POST /understand|POST /feedback|GET /items|POST /items|PUT /items|PATCH /items|DELETE /items|GET /items/{item_id}|PUT /items/{item_id}\
-        |PATCH /items/{item_id}|DELETE /items/{item_id}|GET /items/{item_id}/similar|GET /similar|GET /stats|GET /health/live|GET /health/ready|GET /metrics\
+        |PATCH /items/{item_id}|DELETE /items/{item_id}|GET /items/{item_id}/similar|GET /similar|GET /users|DELETE /users|GET /users/{user_id}\
+        |DELETE /users/{user_id}|GET /users/{user_id}/export|GET /user-export|POST /users/{user_id}/merge|POST /user-merge|DELETE /sessions/{session_id}\
+        |DELETE /sessions|GET /stats|GET /health/live|GET /health/ready|GET /metrics\
         |POST /admin/train|GET /admin/train|POST /admin/reindex|GET /admin/reindex|GET /openapi.json|GET /docs|GET /";
     assert_eq!(described, contract.split('|').map(str::to_owned).collect());
     for path in described.iter().map(|route| route.split_once(' ').unwrap().1).collect::<BTreeSet<_>>() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            let reply = world.ask(method, &path.replace("{item_id}", "sku-1"), &[], "").await;
+            let reply = world.ask(method, &path.replace("{item_id}", "sku-1").replace("{user_id}", "u42").replace("{session_id}", "s9"), &[], "").await;
             let served = reply.status != StatusCode::METHOD_NOT_ALLOWED;
             assert_eq!(served, described.contains(&format!("{method} {path}")), "{method} {path}: {}", reply.status);
         }

@@ -7,6 +7,7 @@ mod described;
 mod luck;
 mod random;
 mod reindex;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,13 +29,18 @@ use serde_json::{Value as Json, json};
 use tower::ServiceExt;
 
 use crate::{
-    domain::{AttributeType, Event, EventId, FieldError, Item, ItemFacts, ItemId, RecommendationId, Source, Timestamp},
+    domain::{
+        Actor, AttributeType, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, SessionId, Source, Timestamp,
+        UserId,
+    },
     encoder::Precision,
     features::{FeatureSettings, Preset, Signals},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
     recommend::{
-        CategoryProbability, Explanation, Intent, LanguageShare, Part, RecommendError, Recommendation, RecommendationRequest, RecommendedItem, Understanding,
+        CategoryProbability, Explanation, Intent, LanguageShare, Part, Person, RecommendError, Recommendation, RecommendationRequest, RecommendedItem,
+        Understanding,
     },
+    store::{Alias, Merged, Receipt, TypeCount},
     telemetry::Registry,
     training::TrainError,
 };
@@ -58,6 +64,8 @@ enum Mood {
 struct Shop {
     items: Mutex<BTreeMap<ItemId, Arc<Item>>>,
     events: Mutex<Vec<Event>>,
+    /// How many answers everybody was given.
+    exposures: Mutex<usize>,
     seen: Mutex<BTreeSet<EventId>>,
     writes: AtomicUsize,
     requests: Mutex<Vec<RecommendationRequest>>,
@@ -70,6 +78,7 @@ impl Shop {
         Arc::new(Self {
             items: Mutex::default(),
             events: Mutex::default(),
+            exposures: Mutex::default(),
             seen: Mutex::default(),
             writes: AtomicUsize::new(0),
             requests: Mutex::default(),
@@ -91,6 +100,14 @@ impl Shop {
             Mood::Slow => std::future::pending().await,
             Mood::Panicking => panic!("on purpose"),
         }
+    }
+
+    fn readable(&self) -> Result<(), CatalogueError> {
+        if *self.mood.lock().unwrap() == Mood::Broken { Err(CatalogueError::Unavailable("disk on fire".into())) } else { Ok(()) }
+    }
+
+    fn events_by(&self, actor: &Actor) -> Vec<Event> {
+        self.events.lock().unwrap().iter().filter(|event| event.actor().as_ref() == Some(actor)).cloned().collect()
     }
 
     fn put(&self, item: Item) -> ItemOutcome {
@@ -221,6 +238,63 @@ impl Rooms for Shop {
 
     async fn pending(&self) -> Result<u64, IngestError> {
         Ok(3)
+    }
+
+    async fn person(&self, user: &UserId) -> Result<Person, CatalogueError> {
+        self.readable()?;
+        let events = self.events_by(&Actor::User(user.clone()));
+        let kind = |event: &Event| TypeCount { kind: event.kind.name().to_owned(), count: events.len() as u64, first: at(5), last: at(9) };
+        Ok(Person {
+            user: user.clone(),
+            aliases: Vec::new(),
+            event_types: events.first().map(kind).into_iter().collect(),
+            exposures: 4,
+            languages: vec![("en".into(), 1.0)],
+            liked_categories: vec![("tents".into(), 2.5)],
+            recent_items: Vec::new(),
+        })
+    }
+
+    async fn names(&self, user: &UserId) -> Result<(UserId, Vec<Alias>), CatalogueError> {
+        self.readable()?;
+        Ok((user.clone(), vec![Alias { name: Actor::Session(SessionId::new("s9").unwrap()), at: at(7) }]))
+    }
+
+    async fn events_of(&self, user: &UserId, after: Option<&LoggedEvent>, limit: usize) -> Result<Vec<LoggedEvent>, CatalogueError> {
+        self.readable()?;
+        let all = self.events_by(&Actor::User(user.clone())).into_iter().zip(1..).map(|(event, sequence)| LoggedEvent { sequence, event });
+        Ok(all.filter(|logged| after.is_none_or(|after| logged.sequence > after.sequence)).take(limit).collect())
+    }
+
+    async fn exposures_of(&self, user: &UserId, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, CatalogueError> {
+        self.readable()?;
+        let exposure = |i: usize| Exposure {
+            recommendation_id: RecommendationId::new(format!("r{i:04}")).unwrap(),
+            at: at(1),
+            user_id: Some(user.clone()),
+            session_id: None,
+            scenario: "home".into(),
+            items: vec![(ItemId::new("sku-1").unwrap(), [0.5; crate::domain::Feature::ALL.len()])],
+        };
+        let all = (0..*self.exposures.lock().unwrap()).map(exposure);
+        Ok(all.filter(|exposure| after.is_none_or(|after| exposure.recommendation_id > *after)).take(limit).collect())
+    }
+
+    async fn merge(&self, from: Actor, into: UserId, _: Timestamp) -> Result<Merged, IngestError> {
+        self.ingest_mood().await?;
+        let mut moved = 0;
+        for event in self.events.lock().unwrap().iter_mut().filter(|event| event.actor() == Some(from.clone())) {
+            event.user_id = Some(into.clone());
+            moved += 1;
+        }
+        Ok(Merged { user: into, events: moved, exposures: 0, involved: vec![from] })
+    }
+
+    async fn erase(&self, whom: Actor, _: Timestamp) -> Result<Receipt, IngestError> {
+        self.ingest_mood().await?;
+        let events = self.events_by(&whom).len() as u64;
+        self.events.lock().unwrap().retain(|event| event.actor() != Some(whom.clone()));
+        Ok(Receipt { events, exposures: 0, aliases: 0, names: vec![whom] })
     }
 
     async fn train(&self) -> Result<Json, TrainError> {
@@ -392,6 +466,10 @@ impl World {
         self.readiness.enter(Phase::Serving);
         self.readiness.set(Part::Index, PartState::Up);
     }
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms).unwrap()
 }
 
 fn patience() -> Duration {

@@ -12,6 +12,7 @@ mod feedback;
 mod importing;
 mod languages;
 mod moving;
+mod people;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 #[path = "../support/proxy.rs"]

@@ -11,7 +11,7 @@ use crate::{
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
     ingest::{Ingest, VersionsInUse},
     recommend::{Collaborative, Exposed, Models},
-    store::{Store, StoreError},
+    store::Store,
     telemetry::Registry,
     training::Publish,
 };

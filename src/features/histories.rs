@@ -153,8 +153,8 @@ mod tests {
         let old = Actor::User(UserId::new("old").unwrap());
         let load = |n| async move { Ok::<_, Infallible>(Loaded { history: history(n), keep: false }) };
 
-        assert_eq!(histories.of(&old, load(1)).await.unwrap().len(), 1);
-        assert_eq!(histories.of(&old, load(2)).await.unwrap().len(), 2);
+        assert_eq!(histories.of(&old, load(1)).await.unwrap().acts.len(), 1);
+        assert_eq!(histories.of(&old, load(2)).await.unwrap().acts.len(), 2);
     }
 
     #[tokio::test]
@@ -170,7 +170,7 @@ mod tests {
             histories.forget_all(); // somebody was erased after the load had read
             Ok::<_, Infallible>(Loaded { history: history(3), keep: true })
         };
-        assert_eq!(histories.of(&ann, load).await.unwrap().len(), 3);
+        assert_eq!(histories.of(&ann, load).await.unwrap().acts.len(), 3);
         assert_eq!(loads(&histories, &ann, 4).await, 4);
     }
 

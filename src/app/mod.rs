@@ -166,7 +166,8 @@ impl App {
 
     /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection: _, stop, drain } = self;
+        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection: _, stop, drain } =
+            self;
         let doors_closed = CancellationToken::new();
         // Answers are small and whole: waiting to fill a packet would only delay them.
         let listener = listener.tap_io(|connection| {

@@ -15,7 +15,7 @@ mod retention_tests;
 mod tests;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicI64, Ordering},
 };
 
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     domain::{Actor, Event, EventType, Exposure, FieldError, Item, ItemId, LoggedEvent, RecommendationId, Revision, SessionId, StoredItem, Timestamp, UserId},
     features::{Act, Columns, Histories, Popularity, Signals},
-    store::{self, Store, StoreError},
+    store::{self, PeopleSeen, Store, StoreError},
     telemetry::Registry,
 };
 
@@ -120,6 +120,8 @@ struct Inner {
     /// Items up to this revision and events up to this sequence are known here.
     seen_revision: AtomicI64,
     seen_sequence: AtomicI64,
+    /// Merges and erasures up to these are known here.
+    seen_people: Mutex<PeopleSeen>,
     /// Tells the indexer that there is something new.
     changed: Notify,
     /// Tells the follower, where there is one, that this process wrote events.
@@ -138,6 +140,7 @@ impl Ingest {
             indexed: AtomicI64::new(0),
             seen_revision: AtomicI64::new(0),
             seen_sequence: AtomicI64::new(0),
+            seen_people: Mutex::default(),
             changed: Notify::new(),
             wrote: Notify::new(),
             accepted: watch::Sender::new(0),
@@ -149,6 +152,7 @@ impl Ingest {
         let Rooms { store, columns, .. } = &self.0.rooms;
         columns.fix_attribute_types(store.attribute_types().await?);
         let unknown = self.0.recover_counters().await?;
+        self.0.begin_with_people().await?;
         self.0.catch_up().await?;
         for (kind, events) in unknown {
             tracing::warn!(kind = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");

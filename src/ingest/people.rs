@@ -1,10 +1,10 @@
 //! People: merged when they log in, erased when they ask for it. When a call returns it is on disk, and no history is cached that says otherwise.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::{
     domain::{Actor, Timestamp, UserId},
-    store::{Merged, PeopleSeen, Receipt, StoreError},
+    store::{Merged, Receipt, StoreError},
 };
 
 use super::{Ingest, IngestError, Inner};
@@ -45,21 +45,26 @@ impl Ingest {
         });
         Ok(erasing.await.map_err(|_| broke_off())??)
     }
-
-    /// Forgets the histories that merges and erasures above `seen` have changed, whichever process made them; up to where that goes.
-    pub async fn follow_people(&self, seen: PeopleSeen) -> Result<PeopleSeen, StoreError> {
-        self.0.follow_people(seen).await
-    }
 }
 
 impl Inner {
-    pub(super) async fn follow_people(&self, seen: PeopleSeen) -> Result<PeopleSeen, StoreError> {
+    /// Begins to follow: nothing is cached yet.
+    pub(super) async fn begin_with_people(&self) -> Result<(), StoreError> {
+        let seen = self.rooms.store.people_seen().await?;
+        *self.seen_people.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        Ok(())
+    }
+
+    /// Forgets the histories that merges and erasures have changed since the last time, whichever process made them.
+    pub(super) async fn catch_up_with_people(&self) -> Result<(), StoreError> {
+        let seen = *self.seen_people.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.rooms.store.people_changed(seen).await?;
         self.forget_each(&changes.merged);
         if changes.erased {
             self.rooms.histories.forget_all();
         }
-        Ok(changes.seen)
+        *self.seen_people.lock().unwrap_or_else(PoisonError::into_inner) = changes.seen;
+        Ok(())
     }
 
     fn forget_each(&self, actors: &[Actor]) {

@@ -17,6 +17,8 @@ use super::Ingest;
 const FIRST_PASS: Duration = Duration::from_secs(60);
 /// What is too old goes at most so much later.
 const PASS_EVERY: Duration = Duration::from_secs(86_400);
+/// For so long no other process on the database passes.
+const TURN: Duration = Duration::from_secs(20 * 3_600);
 /// After a pass that the database broke off.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
 /// A rest is this many times as long as the step before: retention takes a sixth of the writer's time at most.
@@ -68,7 +70,7 @@ impl Retention {
             }
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
-                passed = self.pass(Timestamp::now()) => passed,
+                passed = self.pass_if_due(Timestamp::now()) => passed,
             };
             pause = match passed {
                 Ok(passed) => {
@@ -83,6 +85,14 @@ impl Retention {
                     TRY_AGAIN
                 }
             };
+        }
+    }
+
+    /// One of the processes on a database is enough.
+    async fn pass_if_due(&self, now: Timestamp) -> Result<Passed, StoreError> {
+        match self.store.hold_lease("retention", TURN).await? {
+            Some(_) => self.pass(now).await,
+            None => Ok(Passed::default()),
         }
     }
 

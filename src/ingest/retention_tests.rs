@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     domain::{DAY_MS, Embedding, Exposure, Feature, RecommendationId, SessionId, UserId},
     encoder::clean,
-    features::{Columns, Histories, Popularity},
+    features::{Columns, FeatureSettings, Histories, Popularity, Preset, Signals},
     store::{ContentHash, StoreSettings},
 };
 
@@ -19,8 +19,13 @@ fn settings(retention_days: u32, exposure_retention_days: u32) -> StoreSettings 
 
 async fn house(settings: &StoreSettings, folder: &TempDir, registry: &Registry) -> Ingest {
     let store = Store::open(folder.path(), settings, registry).await.unwrap();
-    let rooms =
-        Rooms { store, columns: Arc::new(Columns::default()), histories: Arc::new(Histories::new(1 << 20)), popularity: Arc::new(Popularity::new(14.0)) };
+    let rooms = Rooms {
+        store,
+        columns: Arc::new(Columns::default()),
+        histories: Arc::new(Histories::new(1 << 20)),
+        popularity: Arc::new(Popularity::new(14.0)),
+        signals: Arc::new(Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()),
+    };
     Ingest::new(rooms, registry).unwrap()
 }
 

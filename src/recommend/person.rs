@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     domain::{Actor, EventType, ItemId, LoggedEvent, Timestamp, UserId},
-    features::{Act, opinions},
+    features::Act,
     store::{Alias, StoreError, TypeCount},
 };
 
@@ -75,8 +75,8 @@ impl Recommender {
                 *languages.entry(of.language.to_owned()).or_default() += of.share;
             }
         }
-        let acts: Vec<Act> = events.iter().filter_map(|logged| Act::of(logged.sequence, &logged.event)).collect();
-        let opinions = opinions(&acts, self.0.preset);
+        let acts: Vec<Act> = events.iter().filter_map(|logged| self.0.signals.act(logged.sequence, &logged.event)).collect();
+        let opinions = self.0.signals.opinions(&acts);
         let table = self.0.columns.read();
         for (item, opinion) in opinions.iter().filter(|(_, opinion)| opinion.weight > 0.0) {
             let Some(facts) = table.key_of(item).and_then(|key| table.facts(key)) else { continue };

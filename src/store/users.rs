@@ -229,12 +229,19 @@ impl Store {
         exposure_log::exposures_of(self.readers(), user, after, limit).await
     }
 
-    /// Whose histories may read differently because of merges and erasures above `seen`, whichever process on this database made them.
-    pub async fn people_changed(&self, seen: PeopleSeen) -> Result<PeopleChanges, StoreError> {
+    /// Up to which merge and erasure everything is known now.
+    pub async fn people_seen(&self) -> Result<PeopleSeen, StoreError> {
         let text = "SELECT (SELECT max(number) FROM aliases), (SELECT max(number) FROM erased)";
         let row = query(text).fetch_one(self.readers()).await?;
         let newest = |column| Ok::<_, StoreError>(row.get::<Option<i64>>(column)?.unwrap_or(0));
-        let newest = PeopleSeen { merge: newest(0)?.max(seen.merge), erasure: newest(1)?.max(seen.erasure) };
+        Ok(PeopleSeen { merge: newest(0)?, erasure: newest(1)? })
+    }
+
+    /// Whose histories may read differently because of merges and erasures above `seen`, whichever process on this database made them.
+    pub async fn people_changed(&self, seen: PeopleSeen) -> Result<PeopleChanges, StoreError> {
+        let newest = self.people_seen().await?;
+        // The newest may have been deleted since.
+        let newest = PeopleSeen { merge: newest.merge.max(seen.merge), erasure: newest.erasure.max(seen.erasure) };
         let mut merged = Vec::new();
         if newest.merge > seen.merge {
             let text = "SELECT kind, name, user_id FROM aliases WHERE number > $1 AND number <= $2";

@@ -53,7 +53,8 @@ pub(crate) fn tell_of_skipped_tests() {
 /// A server of its own, with the settings of a fresh installation.
 pub(crate) struct Server {
     programs: PathBuf,
-    folder: PathBuf,
+    /// Its tables lie in `data` below this.
+    pub(crate) folder: PathBuf,
     port: u16,
     process: Option<Child>,
     _guard: Child,
@@ -109,11 +110,6 @@ impl Server {
     /// The URL of a new, empty database.
     pub(crate) async fn database(&self) -> String {
         create_database(&format!("postgres://inkling@127.0.0.1:{}/postgres", self.port)).await
-    }
-
-    /// Where its files are.
-    pub(crate) fn data_folder(&self) -> PathBuf {
-        self.folder.join("data")
     }
 
     /// One of PostgreSQL's programs, in the server's folder; not as root, who may not run a server.

@@ -100,6 +100,18 @@ async fn a_click_and_a_change_on_one_replica_are_seen_by_the_other_within_a_seco
     assert_eq!(again, json!({"accepted": 0, "duplicates": 1, "rejected": []}));
     assert!(other.client.metrics().await.contains("inkling_follower_lag_seconds"));
 
+    // Who logs in on one replica is the user on the other, and who is erased there is forgotten here.
+    let bea = json!({"user_id": "bea", "text": "kettle", "limit": 50, "exclude_seen": true});
+    one.client.post("/feedback", &json!({"type": "purchase", "session_id": "visit", "item_id": "i2"})).await;
+    assert!(has("i2")(&one.client.ids(&bea).await) && has("i2")(&other.client.ids(&bea).await));
+    other.client.post("/users/bea/merge", &json!({"from_session": "visit"})).await;
+    assert!(lacks("i2")(&other.client.ids(&bea).await), "at once where it was asked for");
+    seen("the login", &one.client, &bea, lacks("i2")).await;
+    one.client.post("/feedback", &json!({"type": "purchase", "session_id": "visit", "item_id": "i4", "timestamp": "2026-01-05T10:00:00Z"})).await;
+    seen("a late event of the visit", &other.client, &bea, lacks("i4")).await;
+    other.client.send(reqwest::Method::DELETE, "/users/bea", &[], "").await.good();
+    seen("the erasure", &one.client, &bea, has("i2")).await;
+
     // A replica that was away catches up at its start.
     let Replica { server, _folder: folder, .. } = other;
     server.stop().await;

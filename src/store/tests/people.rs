@@ -455,7 +455,8 @@ async fn after_an_erasure_and_a_vacuum_no_table_of_postgres_holds_anything_of_th
     live(&store, &[&gone, &stays]).await;
     store.meddle("ANALYZE; CHECKPOINT").await;
     // The write-ahead log keeps what was written until it is recycled; the README says so.
-    let tables = [server.data_folder().join("base"), server.data_folder().join("global")];
+    let data = server.folder.join("data");
+    let tables = [data.join("base"), data.join("global")];
     assert!(!found(&tables, &gone.secrets).is_empty());
 
     store.erase(&gone.user, at(100_000)).await.unwrap();

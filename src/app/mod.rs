@@ -103,8 +103,6 @@ impl App {
         let collection = IndexCollection { name: serving.collection.clone(), index, encoder, lexicon };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
-        let retention = ingest.retention(&settings.store, seams::versions_in_use(models.clone()));
-
         let publish = seams::publisher(models.clone(), &registry)?;
         let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
         let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
@@ -139,6 +137,7 @@ impl App {
             compute,
         };
         let mover = Mover::new(rooms, serving, &registry, stop.clone())?;
+        let retention = ingest.retention(&settings.store, mover.versions_in_use());
         let router = http::router(Doors {
             recommender: recommender.clone(),
             ingest: ingest.clone(),

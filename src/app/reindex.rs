@@ -28,7 +28,7 @@ use crate::{
     encoder::{Encoder, EncoderMetrics, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, prepared},
     http::{BuiltBy, Readiness, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing},
     index::{Collections, IndexError, Lexicon, VectorIndex},
-    ingest::{IndexCollection, Ingest, Succession},
+    ingest::{IndexCollection, Ingest, Succession, VersionsInUse},
     recommend::{CategoryMaker, ModelSet, Models},
     store::Store,
     telemetry::{Compute, Registry},
@@ -95,6 +95,16 @@ impl Mover {
         let state = Mutex::new(State { serving, running: None, last: None, task: None });
         let (done, total) = (items.with_label_values(&["done"]), items.with_label_values(&["total"]));
         Ok(Self(Arc::new(Inner { rooms, state, done, total, stop })))
+    }
+
+    /// Versions of encoders whose embeddings are needed: of the one that answers, and of the one that is to.
+    pub(super) fn versions_in_use(&self) -> VersionsInUse {
+        let inner = Arc::clone(&self.0);
+        Arc::new(move || {
+            let state = inner.lock();
+            let goal = state.running.as_ref().map(|running| &running.goal);
+            [Some(&state.serving.built), goal].into_iter().flatten().map(|built| built.encoder.clone()).collect()
+        })
     }
 
     /// Waits until a move under way has noticed that the process stops.

@@ -9,7 +9,7 @@ use crate::{
     domain::{Item, ItemId},
     encoder::Encoder,
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
-    ingest::{Ingest, VersionsInUse},
+    ingest::Ingest,
     recommend::{Collaborative, Exposed, Models},
     store::Store,
     telemetry::Registry,
@@ -45,11 +45,6 @@ pub(super) fn facts_of(encoder: &Encoder) -> EncoderFacts {
 /// What answers show is counted by the one writer of the counters.
 pub(super) fn counter_of_showings(ingest: Ingest) -> Exposed {
     Arc::new(move |exposure| ingest.exposed(exposure))
-}
-
-/// Embeddings of the encoder that answers now are kept.
-pub(super) fn versions_in_use(models: Models) -> VersionsInUse {
-    Arc::new(move || vec![models.snapshot().encoder.version().to_owned()])
 }
 
 /// Training publishes into the snapshot that requests read; a gauge tells which version that is.

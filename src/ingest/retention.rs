@@ -35,6 +35,7 @@ pub struct Retention {
     event_days: u32,
     exposure_days: u32,
     in_use: VersionsInUse,
+    pub(super) rests: u32,
 }
 
 /// What one pass has deleted.
@@ -55,7 +56,13 @@ pub struct Passed {
 impl Ingest {
     /// The worker for these settings; `in_use` names the versions of models whose embeddings are kept.
     pub fn retention(&self, settings: &StoreSettings, in_use: VersionsInUse) -> Retention {
-        Retention { store: self.0.rooms.store.clone(), event_days: settings.retention_days, exposure_days: settings.exposure_retention_days, in_use }
+        Retention {
+            store: self.0.rooms.store.clone(),
+            event_days: settings.retention_days,
+            exposure_days: settings.exposure_retention_days,
+            in_use,
+            rests: RESTS,
+        }
     }
 }
 
@@ -121,7 +128,7 @@ impl Retention {
             let Some(gone) = expiry.step().await? else { return Ok(deleted) };
             deleted += gone;
             if gone > 0 {
-                sleep(RESTS * begun.elapsed()).await;
+                sleep(self.rests * begun.elapsed()).await;
             }
         }
     }
@@ -147,7 +154,7 @@ impl Retention {
                 let gone = self.store.delete_embeddings(&version, page.into_iter().filter(|hash| !in_use || !texts.contains(hash)).collect()).await?;
                 pruned += gone;
                 if gone > 0 {
-                    sleep(RESTS * begun.elapsed()).await;
+                    sleep(self.rests * begun.elapsed()).await;
                 }
             }
         }

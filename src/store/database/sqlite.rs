@@ -85,8 +85,8 @@ impl File {
     }
 }
 
-/// A file up to this size is written anew in about half a second, for which writes wait.
-const SMALL_BYTES: i64 = 64 << 20;
+/// A file up to this size is written anew at once: writes wait for it, 1.4 s for 35 MB on two cores with 13 programs on them.
+const SMALL_BYTES: i64 = 32 << 20;
 
 /// Takes out what is no longer in the tables: moves the log into the database file and cuts it to nothing; `false` while a reader needs
 /// the log, which is not waited for, because writes would wait too.

@@ -150,9 +150,16 @@ async fn look_up(connection: &mut Connection, ids: &[&EventId], owners: &mut Has
     Ok(())
 }
 
+/// What was done in the session `$1` without a user, and after a merge what it gave to its user.
+macro_rules! of_session {
+    () => {
+        "session_id = $1 AND (user_id IS NULL OR user_id = (SELECT user_id FROM aliases WHERE kind = 'session' AND name = $1)) "
+    };
+}
+
 macro_rules! select {
-    ($rest:literal) => {
-        concat!("SELECT sequence, event_id, kind, user_id, session_id, item_id, recommendation_id, value, text, at FROM events WHERE ", $rest)
+    ($($rest:tt)+) => {
+        concat!("SELECT sequence, event_id, kind, user_id, session_id, item_id, recommendation_id, value, text, at FROM events WHERE ", $($rest)+)
     };
 }
 
@@ -201,8 +208,11 @@ impl Store {
                 user.as_str(),
             ),
             Actor::Session(session) => (
-                "SELECT sequence, kind, item_id, value, at FROM events WHERE session_id = $1 AND user_id IS NULL AND item_id IS NOT NULL \
-                 ORDER BY at DESC, sequence DESC LIMIT $2",
+                concat!(
+                    "SELECT sequence, kind, item_id, value, at FROM events WHERE ",
+                    of_session!(),
+                    "AND item_id IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"
+                ),
                 session.as_str(),
             ),
         };
@@ -235,13 +245,7 @@ impl Store {
     pub async fn recent_events(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         let (text, id) = match actor {
             Actor::User(user) => (select!("user_id = $1 ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
-            Actor::Session(session) => (
-                select!(
-                    "session_id = $1 AND (user_id IS NULL OR user_id = (SELECT user_id FROM aliases WHERE kind = 'session' AND name = $1)) \
-                     ORDER BY at DESC, sequence DESC LIMIT $2"
-                ),
-                session.as_str(),
-            ),
+            Actor::Session(session) => (select!(of_session!(), "ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
         };
         let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await
@@ -251,9 +255,7 @@ impl Store {
     pub async fn recent_texts(&self, actor: &Actor, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         let (text, id) = match actor {
             Actor::User(user) => (select!("user_id = $1 AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), user.as_str()),
-            Actor::Session(session) => {
-                (select!("session_id = $1 AND user_id IS NULL AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str())
-            }
+            Actor::Session(session) => (select!(of_session!(), "AND text IS NOT NULL ORDER BY at DESC, sequence DESC LIMIT $2"), session.as_str()),
         };
         let rows = query(text).bind(id).bind(super::row_limit(limit)).fetch_all(self.readers()).await?;
         super::decode_rows(&rows, logged).await

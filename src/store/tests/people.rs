@@ -63,7 +63,12 @@ async fn show(store: &Store, exposures: Vec<Exposure>) {
 /// The items of an actor's history, newest first, whoever the name stands for.
 async fn history(store: &Store, actor: Actor) -> String {
     let person = store.person(&actor).await.unwrap();
-    items(&store.recent_events(&person, 100).await.unwrap())
+    let events = store.recent_events(&person, 100).await.unwrap();
+    let acts = store.recent_acts(&person, 100).await.unwrap();
+    assert_eq!(acts.iter().map(|act| act.sequence).collect::<Vec<_>>(), events.iter().map(|logged| logged.sequence).collect::<Vec<_>>());
+    let worded = store.recent_texts(&person, 100).await.unwrap();
+    assert_eq!(worded.len(), events.iter().filter(|logged| logged.event.text.is_some()).count());
+    items(&events)
 }
 
 fn items(events: &[LoggedEvent]) -> String {
@@ -82,11 +87,8 @@ async fn append(store: &Store, events: Vec<Event>) -> String {
 
 async fn a_session_that_logs_in_gives_what_it_did_to_its_user_and_keeps_seeing_it(kind: Kind) {
     let store = temporary(kind).await;
-    append(
-        &store,
-        vec![click("a", None, Some("s"), 1), click("b", Some("u"), Some("s"), 2), click("c", Some("u"), None, 3), click("d", Some("v"), Some("s"), 4)],
-    )
-    .await;
+    let worded = Event { text: Some("tent".into()), ..click("a", None, Some("s"), 1) };
+    append(&store, vec![worded, click("b", Some("u"), Some("s"), 2), click("c", Some("u"), None, 3), click("d", Some("v"), Some("s"), 4)]).await;
     append(&store, vec![click("e", None, Some("other"), 5)]).await;
     show(&store, vec![shown("1", None, Some("s"), 1), shown("2", Some("v"), Some("s"), 1), shown("3", None, Some("other"), 1)]).await;
 

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::cli::import::TimeUnit;
 
-    fn made(theirs: Json) -> (Json, bool) {
+    fn made(theirs: &Json) -> (Json, bool) {
         let made = item(&theirs.to_string()).unwrap();
         let Entry::Item(item) = made.entry else { panic!("an item") };
         assert!(item.faults().is_empty(), "{:?}", item.faults());
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn an_item_keeps_its_comment_categories_labels_and_vectors() {
         let (item, nameless) =
-            made(json!({"ItemId": "vuejs:vue", "IsHidden": true, "Categories": ["javascript", "javascript"], "Timestamp": "2020-01-02T03:04:05.678Z",
+            made(&json!({"ItemId": "vuejs:vue", "IsHidden": true, "Categories": ["javascript", "javascript"], "Timestamp": "2020-01-02T03:04:05.678Z",
             "Labels": {"topics": ["ui", "spa"], "stars": 12, "repo": {"owner": "vuejs"}, "embedding": [0.5, -1]}, "Comment": "A progressive framework"}));
 
         assert_eq!(
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_item_without_words_stands_under_its_id_and_gos_zero_time_is_none() {
         let (item, nameless) =
-            made(json!({"ItemId": "a", "IsHidden": false, "Categories": null, "Timestamp": "0001-01-01T00:00:00Z", "Labels": ["x", "y"], "Comment": ""}));
+            made(&json!({"ItemId": "a", "IsHidden": false, "Categories": null, "Timestamp": "0001-01-01T00:00:00Z", "Labels": ["x", "y"], "Comment": ""}));
 
         assert_eq!(item, json!({"item_id": "a", "title": "a", "tags": ["x", "y"], "available": true}));
         assert!(nameless);

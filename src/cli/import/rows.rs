@@ -177,7 +177,7 @@ impl Reading {
         Batch { entries: Vec::new(), rejected: Vec::new(), mark: Mark { line: 0, sha256: String::new() }, cut: 0, nameless: 0, is_other_file: false }
     }
 
-    fn add(&self, batch: &mut Batch, line: u64, row: Result<Vec<u8>, FieldError>) {
+    fn add(&self, batch: &mut Batch, line: u64, row: RowBytes) {
         let made = match row {
             Ok(row) if row.trim_ascii().is_empty() => return,
             Ok(row) => self.parser.parse(&row, &self.choices).map(|made| (made, row)),
@@ -206,6 +206,9 @@ impl Reading {
     }
 }
 
+/// A row without its end, or why it cannot be held.
+type RowBytes = Result<Vec<u8>, FieldError>;
+
 /// Rows with the lines that they begin at.
 struct Lines {
     reader: Box<dyn BufRead + Send>,
@@ -217,7 +220,7 @@ struct Lines {
 
 impl Lines {
     /// The next row, without its end; a fault in place of one that is too long.
-    fn next(&mut self) -> io::Result<Option<(u64, Result<Vec<u8>, FieldError>)>> {
+    fn next(&mut self) -> io::Result<Option<(u64, RowBytes)>> {
         let mut row = Vec::new();
         let first = self.line + 1;
         let Some(mut whole) = self.append_line(&mut row)? else { return Ok(None) };

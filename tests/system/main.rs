@@ -4,6 +4,7 @@
 
 mod backup;
 mod bad_input;
+mod crash;
 mod doors;
 mod durability;
 mod events;

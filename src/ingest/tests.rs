@@ -129,3 +129,32 @@ async fn where_the_swap_fails_the_old_collection_goes_on() {
     stop.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_clock_that_was_a_year_ahead_and_is_set_right_loses_no_event_counts_none_twice_and_hides_nothing() {
+    const YEAR_MS: i64 = 365 * crate::domain::DAY_MS;
+    let shop = Shop::new().await;
+    let _collection = shop.ingest.indexer(shop.collection("c").await, shop.settings.clone()).await.unwrap();
+    let item = |id: &str| serde_json::from_value(json!({"item_id": id, "title": "lamp"})).unwrap();
+    shop.ingest.put_items(vec![item("before"), item("after")]).await.unwrap();
+    let (right, ahead) = (Timestamp::now(), Timestamp::from_millis(Timestamp::now().millis() + YEAR_MS).unwrap());
+    let click = |id: usize, item: &str| -> Event {
+        serde_json::from_value(json!({"event_id": id.to_string(), "type": "click", "user_id": "ann", "item_id": item})).unwrap()
+    };
+    let told = |at: Timestamp| Event { event_id: None, timestamp: Some(at), ..click(0, "before") };
+
+    let while_ahead = shop.ingest.events(vec![click(0, "before"), told(ahead)], ahead).await.unwrap();
+    let set_right = shop.ingest.events([click(0, "before"), told(ahead)].into_iter().chain((1..40).map(|n| click(n, "after"))).collect(), right).await.unwrap();
+
+    assert_eq!(while_ahead, [EventOutcome::Accepted, EventOutcome::Accepted]);
+    assert_eq!(set_right[0], EventOutcome::Duplicate, "a retry is one whatever the clocks say");
+    assert!(matches!(&set_right[1], EventOutcome::Rejected(faults) if faults[0].pointer == "/timestamp"));
+    assert!(set_right[2..].iter().all(|outcome| *outcome == EventOutcome::Accepted));
+    let actor = Actor::User(UserId::new("ann").unwrap());
+    assert_eq!(shop.store.recent_events(&actor, 100).await.unwrap().len(), 41);
+    let rooms = &shop.ingest.0.rooms;
+    let table = rooms.columns.read();
+    let ranking = rooms.popularity.ranking(&table, "home");
+    let popularity = |item: &str| ranking.of(table.key_of(&ItemId::new(item).unwrap()).unwrap());
+    assert!(popularity("after") > popularity("before"), "{} and {}", popularity("after"), popularity("before"));
+}

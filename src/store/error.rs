@@ -1,6 +1,6 @@
 //! What can go wrong with the store, by what a caller can do about it.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use sqlx::{migrate::MigrateError, postgres::PgDatabaseError, sqlite::SqliteError};
 
@@ -50,6 +50,15 @@ impl StoreError {
     #[expect(clippy::needless_pass_by_value, reason = "by value it fits `map_err`")]
     pub(super) fn corrupt(reason: impl ToString) -> Self {
         Self::Corrupt(reason.to_string().into())
+    }
+
+    /// With the name of the file that cannot be used: at a start a person reads it.
+    pub(super) fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Unavailable(reason) => Self::unavailable(format!("{}: {reason}", path.display())),
+            Self::Corrupt(reason) => Self::corrupt(format!("{}: {reason}", path.display())),
+            other => other,
+        }
     }
 
     pub(super) fn from_migration(error: MigrateError, known: i64) -> Self {

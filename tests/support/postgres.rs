@@ -91,12 +91,16 @@ impl Server {
             [format!("unix_socket_directories={socket}"), "listen_addresses=127.0.0.1".into(), "max_connections=300".into(), "shared_buffers=64MB".into()];
         let mut command = self.command("postgres");
         command.args(["-D", "data", "-p", &port]).args(settings.iter().flat_map(|setting| ["-c", setting]));
-        self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let mut process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !self.command("pg_isready").args(["--quiet", "--host", "127.0.0.1", "--port", &port]).status().unwrap().success() {
             assert!(Instant::now() < deadline, "no server:\n{}", fs::read_to_string(self.folder.join("log")).unwrap());
             pause();
+            if process.try_wait().unwrap().is_some() {
+                process = command.spawn().unwrap(); // it refuses to start while processes of a crashed one are still ending
+            }
         }
+        self.process = Some(process);
     }
 
     /// Stops the server at once, as a crash would: who is connected is cut off, what was committed is recovered at the next start.
@@ -104,6 +108,13 @@ impl Server {
         let Some(mut process) = self.process.take() else { return };
         let pid = process.id().to_string();
         assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+        process.wait().unwrap();
+    }
+
+    /// `kill -9` of the server's first process; the others end when they notice.
+    pub(crate) fn crash(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        process.kill().unwrap();
         process.wait().unwrap();
     }
 

@@ -24,12 +24,12 @@ async fn serve(folder: &Path, url: &str) -> Server {
 }
 
 /// An event that is the same whenever it is sent.
-fn event(id: &str) -> Json {
+pub(crate) fn event(id: &str) -> Json {
     json!({"event_id": id, "type": "click", "user_id": "ann", "item_id": "lamp", "timestamp": "2025-01-01T00:00:00Z"})
 }
 
 /// Sends events one after the other, each again and again until it is taken, as a shop with a queue does; their ids.
-async fn insist(client: Client, writer: usize, stop: Arc<AtomicBool>) -> Vec<String> {
+pub(crate) async fn insist(client: Client, writer: usize, stop: Arc<AtomicBool>) -> Vec<String> {
     let mut taken = Vec::new();
     for n in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -51,7 +51,7 @@ async fn insist(client: Client, writer: usize, stop: Arc<AtomicBool>) -> Vec<Str
     taken
 }
 
-async fn assert_each_is_there_once(client: &Client, ids: &[String]) {
+pub(crate) async fn assert_each_is_there_once(client: &Client, ids: &[String]) {
     assert_eq!(client.event_total().await, ids.len() as u64);
     for ids in ids.chunks(1_000) {
         let again = client.post("/feedback", &json!(ids.iter().map(|id| event(id)).collect::<Vec<_>>())).await;

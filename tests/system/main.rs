@@ -4,6 +4,9 @@
 
 mod backup;
 mod bad_input;
+mod clocks;
+mod crash;
+mod disk;
 mod doors;
 mod durability;
 mod events;

@@ -54,6 +54,8 @@ pub(crate) fn fetch_other(name: &str) {
 /// A running server; dropped, it is killed.
 pub(crate) struct Server {
     child: Child,
+    /// The server's, where `child` only traces it.
+    pid: u32,
     address: String,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -79,6 +81,23 @@ impl Server {
         Self::spawn(&mut inkling_with(models, ["serve", "--config", file.to_str().unwrap()]), data).await
     }
 
+    /// Run by another program, which becomes the server or ends when it does.
+    pub(crate) async fn start_under(mut parent: Command, command: &Command, data: &Path) -> Self {
+        parent.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => parent.env(name, value),
+                None => parent.env_remove(name),
+            };
+        }
+        let mut server = Self::spawn(&mut parent, data).await;
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", server.pid)).unwrap();
+        if let Some(child) = children.split_whitespace().next() {
+            server.pid = child.parse().unwrap(); // else the other program has become the server
+        }
+        server
+    }
+
     async fn spawn(command: &mut Command, data: &Path) -> Self {
         fetch_model();
         command.args(["--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
@@ -89,7 +108,7 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
-        let mut server = Self { child, address: String::new(), log };
+        let mut server = Self { pid: child.id(), child, address: String::new(), log };
         server.address = server.logged("listening on ").await.split("listening on ").nth(1).unwrap().trim().to_owned();
         let client = server.client();
         until("the server is ready", || async { client.get("/health/ready").await.status == StatusCode::OK }).await;
@@ -122,7 +141,7 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// `kill -9`, and waits until it is gone.

@@ -94,10 +94,13 @@ impl Database {
     /// The writer of a start, which waits for a database server that is starting too and brings the tables up to date.
     pub(super) async fn first_writer(&self) -> Result<Connection, StoreError> {
         match self {
-            Self::Sqlite(_) => {
-                let mut connection = self.writer().await?;
-                connection.migrate().await?;
-                Ok(connection)
+            Self::Sqlite(file) => {
+                let opened = async {
+                    let mut connection = self.writer().await?;
+                    connection.migrate().await?;
+                    Ok(connection)
+                };
+                opened.await.map_err(|error: StoreError| error.of_file(file.path()))
             }
             Self::Postgres(options) => {
                 // Of its own, because migrations may take longer than the writer's limits allow.

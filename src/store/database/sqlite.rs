@@ -22,15 +22,17 @@ pub(in crate::store) struct FolderLock(#[expect(dead_code, reason = "closing the
 impl FolderLock {
     /// Waits at most `patience` for an old process that is still draining.
     pub(in crate::store) async fn acquire(folder: &Path, patience: Duration) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder).map_err(StoreError::unavailable)?;
-        let file = LockFile::options().create(true).truncate(false).write(true).open(folder.join("store.lock")).map_err(StoreError::unavailable)?;
+        let path = folder.join("store.lock");
+        let unavailable = |error| StoreError::unavailable(error).of_file(&path);
+        std::fs::create_dir_all(folder).map_err(unavailable)?;
+        let file = LockFile::options().create(true).truncate(false).write(true).open(&path).map_err(unavailable)?;
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(file)),
                 Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(TryLockError::WouldBlock) => return Err(StoreError::InUse),
-                Err(TryLockError::Error(error)) => return Err(StoreError::unavailable(error)),
+                Err(TryLockError::Error(error)) => return Err(unavailable(error)),
             }
         }
     }
@@ -45,6 +47,10 @@ pub(in crate::store) struct File {
 impl File {
     pub(super) fn new(folder: &Path, settings: &StoreSettings) -> Self {
         Self { path: folder.join("inkling.db"), cache_mb: settings.cache_mb }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn options(&self, cache_kib: u64) -> SqliteConnectOptions {

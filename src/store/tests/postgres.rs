@@ -31,6 +31,7 @@ on_postgres! {
     replicas_agree_on_keys_revisions_and_attribute_types,
     a_writer_that_dies_or_hangs_in_a_transaction_does_not_stop_the_others,
     the_writing_session_is_durable_whatever_the_default,
+    every_acknowledged_call_has_synced_the_log_and_survives_kill_9_of_the_server,
     while_the_server_is_away_calls_fail_soon_and_afterwards_succeed_by_themselves,
     a_commit_whose_answer_is_lost_is_not_acknowledged_and_its_retry_counts_once,
     a_slow_network_is_waited_for_and_a_silent_one_ends_in_an_error,
@@ -149,6 +150,39 @@ async fn the_writing_session_is_durable_whatever_the_default() {
         let setting: String = query("SELECT current_setting('synchronous_commit')").fetch_one(&mut writer).await.unwrap().get(0).unwrap();
         assert_eq!(setting, in_force, "{default}");
     }
+}
+
+/// How often the server has synced its log; a process tells it when it ends, at the latest.
+async fn log_syncs(connection: &mut sqlx::PgConnection) -> i64 {
+    let version: i32 = sqlx::query_scalar("SELECT CAST(current_setting('server_version_num') AS INTEGER)").fetch_one(&mut *connection).await.unwrap();
+    let text = if version < 180_000 { "SELECT wal_sync FROM pg_stat_wal" } else { "SELECT CAST(sum(fsyncs) AS BIGINT) FROM pg_stat_io WHERE object = 'wal'" };
+    sqlx::query_scalar(text).fetch_one(connection).await.unwrap()
+}
+
+async fn every_acknowledged_call_has_synced_the_log_and_survives_kill_9_of_the_server() {
+    const CALLS: i64 = 50;
+    let mut server = postgres_server::Server::start();
+    let store = Temporary::with(StoreSettings { url: Some(server.database().await.parse().unwrap()), ..settings() }).await;
+    let mut writer = Database::new(store.folder.path(), &store.settings).writer().await.unwrap();
+    let text = "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')";
+    let row = query(text).fetch_one(&mut writer).await.unwrap();
+    assert_eq!((0..3).map(|column| row.get::<String>(column).unwrap()).collect::<Vec<_>>(), ["on"; 3]);
+    let mut onlooker = store.settings.url.as_ref().unwrap().options().connect().await.unwrap();
+    let before = log_syncs(&mut onlooker).await;
+
+    for n in 0..CALLS {
+        store.append_events(vec![named(&n.to_string())], at(1)).await.unwrap();
+    }
+    store.close().await;
+
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while log_syncs(&mut onlooker).await - before < CALLS {
+        assert!(Instant::now() < deadline, "{} syncs for {CALLS} calls one after the other", log_syncs(&mut onlooker).await - before);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.crash();
+    server.resume();
+    assert_eq!(store.reopened().await.event_count().await.unwrap(), CALLS as u64);
 }
 
 async fn recovers(store: &Store, id: &str) {

@@ -20,6 +20,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, SqliteC
 use tempfile::TempDir;
 
 #[expect(clippy::unwrap_used, reason = "without a server there is nothing to measure")]
+#[expect(dead_code, reason = "tests stop it and let it crash")]
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 

@@ -186,7 +186,8 @@ async fn while_much_is_deleted_an_acknowledgement_waits_for_one_small_step_only(
 
     let mut acknowledged = 0;
     while !passing.is_finished() {
-        ingest.events(traffic(100 + acknowledged, 1), at_day(100, 0)).await.unwrap();
+        let day = 100 + acknowledged;
+        assert_eq!(ingest.events(traffic(day, 1), at_day(day, 0)).await.unwrap(), [EventOutcome::Accepted]);
         acknowledged += 1;
     }
 

@@ -87,10 +87,13 @@ impl Store {
         let lock = FolderLock::acquire(folder, LOCK_PATIENCE).await?;
         let replica = settings.url.is_some().then(|| replica_name(folder)).transpose()?;
         let database = Database::new(folder, settings);
-        let mut connection = database.first_writer().await?;
-        let catalogue_id = catalogue_id(&mut connection).await?;
-        let ledger = Ledger::load(&mut connection).await?;
-        let readers = database.readers(settings.readers.max(1)).await?;
+        let opened = async {
+            let mut connection = database.first_writer().await?;
+            let catalogue_id = catalogue_id(&mut connection).await?;
+            let ledger = Ledger::load(&mut connection).await?;
+            Ok((connection, catalogue_id, ledger, database.readers(settings.readers.max(1)).await?))
+        };
+        let (connection, catalogue_id, ledger, readers) = opened.await.map_err(|error: StoreError| database.naming(error))?;
 
         let queue = settings.queue.max(1);
         let (messages, received) = mpsc::unbounded_channel();

@@ -91,16 +91,21 @@ impl Database {
         })
     }
 
+    /// An error with the name of the file that it is about.
+    pub(super) fn naming(&self, error: StoreError) -> StoreError {
+        match self {
+            Self::Sqlite(file) => error.of_file(file.path()),
+            Self::Postgres(_) => error, // it names the server
+        }
+    }
+
     /// The writer of a start, which waits for a database server that is starting too and brings the tables up to date.
     pub(super) async fn first_writer(&self) -> Result<Connection, StoreError> {
         match self {
-            Self::Sqlite(file) => {
-                let opened = async {
-                    let mut connection = self.writer().await?;
-                    connection.migrate().await?;
-                    Ok(connection)
-                };
-                opened.await.map_err(|error: StoreError| error.of_file(file.path()))
+            Self::Sqlite(_) => {
+                let mut connection = self.writer().await?;
+                connection.migrate().await?;
+                Ok(connection)
             }
             Self::Postgres(options) => {
                 // Of its own, because migrations may take longer than the writer's limits allow.

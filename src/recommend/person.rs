@@ -68,7 +68,7 @@ impl Recommender {
     }
 
     /// Languages and liked categories.
-    fn taste_of(&self, events: &[LoggedEvent]) -> (Vec<(String, f32)>, Vec<(String, f32)>) {
+    fn taste_of(&self, events: &[LoggedEvent]) -> (Largest, Largest) {
         let (mut languages, mut categories) = (BTreeMap::<String, f32>::new(), BTreeMap::<String, f32>::new());
         for text in events.iter().filter_map(|logged| logged.event.text.as_deref()).take(TEXTS) {
             for of in Understood::read(&text[..text.floor_char_boundary(TELLING_BYTES)]).languages {
@@ -90,8 +90,11 @@ impl Recommender {
     }
 }
 
+/// Names with weights, the largest first.
+type Largest = Vec<(String, f32)>;
+
 /// The largest first, those of one size by name; at most [`NAMED`].
-fn largest(weights: BTreeMap<String, f32>) -> Vec<(String, f32)> {
+fn largest(weights: BTreeMap<String, f32>) -> Largest {
     let mut weights: Vec<(String, f32)> = weights.into_iter().collect();
     weights.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     weights.truncate(NAMED);

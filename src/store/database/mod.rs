@@ -120,7 +120,11 @@ impl Database {
     pub(super) async fn readers(&self, most: u32) -> Result<Readers, StoreError> {
         Ok(match self {
             Self::Sqlite(file) => Readers::Sqlite(file.readers(most).await?),
-            Self::Postgres(options) => Readers::Postgres(postgres::Readers::new(options, most)),
+            Self::Postgres(options) => {
+                let readers = postgres::Readers::new(options, most);
+                readers.first().await?;
+                Readers::Postgres(readers)
+            }
         })
     }
 }

@@ -167,6 +167,18 @@ impl Readers {
         Self(Arc::new(Shared { options: options.clone(), pool, most, away: AtomicBool::new(false) }))
     }
 
+    /// Waits for the first connection as long as a start waits for its writer: a server that has just recovered lets people in slowly.
+    pub(super) async fn first(&self) -> Result<(), StoreError> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match self.acquire().await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => sleep(KNOCK_EVERY).await,
+            }
+        }
+    }
+
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         let Shared { pool, most, away, .. } = &*self.0;
         if away.load(Ordering::Acquire) && !pool.is_closed() {

@@ -269,7 +269,7 @@ impl Reference {
             (Write::Append(events, now), Said::Events(outcomes)) => {
                 assert_eq!(outcomes.len(), events.len());
                 for (event, outcome) in events.into_iter().zip(outcomes) {
-                    self.append(event, now, outcome);
+                    self.append(event, now, &outcome);
                 }
             }
             (Write::Embed(model, vectors), _) => {
@@ -324,12 +324,12 @@ impl Reference {
         if before.is_some_and(|held| !held.deleted) { Put::Updated(stored) } else { Put::Created(stored) }
     }
 
-    fn append(&mut self, event: Event, now: Timestamp, outcome: EventOutcome) {
+    fn append(&mut self, event: Event, now: Timestamp, outcome: &EventOutcome) {
         if let Some(first) = event.event_id.as_ref().and_then(|id| self.sent.get(id)) {
-            assert_eq!(outcome, if *first == event { EventOutcome::Duplicate } else { EventOutcome::Reused });
+            assert_eq!(*outcome, if *first == event { EventOutcome::Duplicate } else { EventOutcome::Reused });
             return;
         }
-        let EventOutcome::Accepted(sequence) = outcome else { panic!("{outcome:?} for {event:?}") };
+        let EventOutcome::Accepted(sequence) = *outcome else { panic!("{outcome:?} for {event:?}") };
         assert!(self.events.last().is_none_or(|last| last.sequence < sequence));
         if let Some(id) = &event.event_id {
             self.sent.insert(id.clone(), event.clone());

@@ -1,7 +1,7 @@
 //! People: they log in, ask what is known of them, and ask to be forgotten.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
@@ -15,6 +15,9 @@ use crate::{
     shop,
 };
 
+/// Bytes of a secret.
+const SECRET_BYTES: usize = 64;
+
 /// 64 hexadecimal digits that are nowhere else.
 fn random() -> String {
     (0..4).map(|i| format!("{:016x}", RandomState::new().hash_one(i))).collect()
@@ -27,6 +30,8 @@ fn item_ids() -> Vec<String> {
 
 /// Which of the secrets are in files below the folder, and in which.
 fn found(folder: &Path, secrets: &[&str]) -> HashMap<String, String> {
+    let wanted: HashSet<&[u8]> = secrets.iter().map(|secret| secret.as_bytes()).collect();
+    let hexadecimal = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
     let mut found = HashMap::new();
     let mut open: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(path) = open.pop() {
@@ -35,9 +40,10 @@ fn found(folder: &Path, secrets: &[&str]) -> HashMap<String, String> {
             continue;
         }
         let bytes = fs::read(&path).unwrap_or_default();
-        for secret in secrets {
-            if bytes.windows(secret.len()).any(|window| window == secret.as_bytes()) {
-                found.insert((*secret).to_owned(), path.display().to_string());
+        // An index's files are large and mostly empty: only runs of digits that are long enough are looked at.
+        for run in bytes.split(|byte| !hexadecimal(byte)).filter(|run| run.len() >= SECRET_BYTES) {
+            for secret in run.windows(SECRET_BYTES).filter(|window| wanted.contains(window)) {
+                found.insert(String::from_utf8_lossy(secret).into_owned(), path.display().to_string());
             }
         }
     }

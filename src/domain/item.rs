@@ -117,6 +117,24 @@ impl AttributeValue {
 }
 
 impl Item {
+    /// An available item of which nothing is known but its name; a title or a text must still come.
+    pub fn new(item_id: ItemId) -> Self {
+        Self {
+            item_id,
+            title: None,
+            text: None,
+            categories: Vec::new(),
+            tags: Vec::new(),
+            language: None,
+            price: None,
+            available: true,
+            created_at: None,
+            expires_at: None,
+            attributes: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+        }
+    }
+
     /// Everything that is wrong with the document beyond its JSON types; empty when it may be stored.
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();

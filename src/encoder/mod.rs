@@ -46,7 +46,7 @@ mod bilingual;
 #[cfg(test)]
 mod int8_tests;
 #[cfg(test)]
-mod own_models;
+mod own_models_tests;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

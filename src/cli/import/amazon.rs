@@ -100,17 +100,11 @@ pub(super) fn item(text: &str) -> Result<Made, FieldError> {
     let brand = theirs.brand.as_deref().and_then(label).map(|brand| ("brand".to_owned(), AttributeValue::Text(brand)));
     let item = Item {
         title: if nameless { Some(item_id.as_str().to_owned()) } else { Some(title).filter(|title| !title.is_empty()) },
-        item_id,
         text: Some(text).filter(|text| !text.is_empty()),
         categories: labels(categories),
-        tags: Vec::new(),
-        language: None,
         price: price(&theirs.price),
-        available: true,
-        created_at: None,
-        expires_at: None,
         attributes: brand.into_iter().collect::<BTreeMap<_, _>>(),
-        vectors: BTreeMap::new(),
+        ..Item::new(item_id)
     };
     Ok(Made { entry: Entry::Item(Box::new(item)), cut: title_cut || text_cut, nameless })
 }

@@ -73,18 +73,15 @@ pub(super) fn item(text: &str) -> Result<Made, FieldError> {
     let (title, title_cut) = title.map_or((None, false), |title| cut_some(&title, MAX_TITLE_CHARS));
     let (text, text_cut) = text.map_or((None, false), |text| cut_some(&text, MAX_ITEM_TEXT_CHARS));
     let item = Item {
-        item_id,
         title,
         text,
         categories: labels(theirs.categories.iter().flatten().map(String::as_str)),
         tags: labels(found.tags.iter().map(String::as_str)),
-        language: None,
-        price: None,
         available: !theirs.is_hidden,
         created_at: time(theirs.timestamp.as_deref())?,
-        expires_at: None,
         attributes: found.attributes,
         vectors: found.vectors,
+        ..Item::new(item_id)
     };
     Ok(Made { entry: Entry::Item(Box::new(item)), cut: title_cut || text_cut, nameless })
 }

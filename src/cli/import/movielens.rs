@@ -141,18 +141,10 @@ fn movie<'a>(id: &str, title: &str, genres: impl Iterator<Item = &'a str>) -> Re
     let (title, year) = with_year(title.trim());
     let nameless = title.is_empty();
     let item = Item {
-        item_id,
         title: Some(if nameless { id } else { title }.to_owned()),
-        text: None,
         categories: labels(genres.filter(|genre| *genre != "(no genres listed)")),
-        tags: Vec::new(),
-        language: None,
-        price: None,
-        available: true,
-        created_at: None,
-        expires_at: None,
         attributes: year.map(|year| ("year".to_owned(), AttributeValue::Number(year))).into_iter().collect::<BTreeMap<_, _>>(),
-        vectors: BTreeMap::new(),
+        ..Item::new(item_id)
     };
     Ok(Made { entry: Entry::Item(Box::new(item)), cut: false, nameless })
 }

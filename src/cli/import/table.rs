@@ -3,7 +3,7 @@
 //! Lists are parted by `|`; `attributes.NAME` is a text, `attributes.NAME:number`, `:flag` and `:list` are what they say; `vectors.NAME` holds numbers
 //! parted by spaces. Empty cells are absent. Common other names of columns are understood: `userId`, `itemId`, `event`, `rating`.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use super::{Choices, Entry, Kind, TimeUnit, rows::Made};
 use crate::domain::{AttributeValue, Event, EventId, EventType, FieldError, Item, ItemId, RecommendationId, SessionId, Timestamp, UserId, pointer_step};
@@ -164,20 +164,7 @@ impl Table {
 
 fn item<'a>(cells: impl Iterator<Item = (&'a Column, &'a str)>, choices: &Choices) -> Result<Item, FieldError> {
     let mut id = None;
-    let mut item = Item {
-        item_id: ItemId::new("-").map_err(|fault| FieldError::new("/item_id", fault))?,
-        title: None,
-        text: None,
-        categories: Vec::new(),
-        tags: Vec::new(),
-        language: None,
-        price: None,
-        available: true,
-        created_at: None,
-        expires_at: None,
-        attributes: BTreeMap::new(),
-        vectors: BTreeMap::new(),
-    };
+    let mut item = Item::new(ItemId::new("-").map_err(|fault| FieldError::new("/item_id", fault))?);
     for (column, cell) in cells {
         match column {
             Column::ItemId => id = Some(ItemId::new(cell).map_err(|fault| FieldError::new("/item_id", fault))?),

@@ -1,9 +1,9 @@
-//! Before the crate: that migrations are part of it, and whether its tests find a PostgreSQL.
+//! Before the crate: that migrations are part of it, and whether its tests find a PostgreSQL and an strace.
 
 #[path = "tests/support/installed.rs"]
 mod installed;
 
-use std::env::var_os;
+use std::{env::var_os, process::Command};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -20,6 +20,12 @@ fn main() {
     };
     if there {
         println!("cargo::rustc-cfg=postgres_server");
+    }
+    println!("cargo::rerun-if-env-changed=INKLING_TEST_STRACE");
+    println!("cargo::rustc-check-cfg=cfg(strace)");
+    let traces = || Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if var_os("INKLING_TEST_STRACE").is_some_and(|wish| wish == "required") || traces() {
+        println!("cargo::rustc-cfg=strace");
     }
     if let Some(programs) = installed::programs() {
         println!("cargo::rerun-if-changed={}", programs.join("initdb").display());

@@ -240,7 +240,7 @@ async fn export(desk: &Desk, user: &UserId) -> Result<Response, Problem> {
                 Ok((text, next)) => Some((Ok(Bytes::from(text)), next)),
                 // The connection breaks, so that nobody takes the part for the whole.
                 Err(error) => {
-                    drop(Problem::from(error));
+                    drop(Problem::from(error)); // which logs the reason
                     Some((Err("the export broke off"), None))
                 }
             }

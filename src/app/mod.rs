@@ -25,7 +25,7 @@ use crate::{
     index::{Collections, Lexicon},
     ingest::{self, IndexCollection, Indexer, Ingest, Retention},
     learned::{Artefacts, Unreadable},
-    recommend::{self, CategoryMaker, Collaborative, ModelSet, Models, Part, RecommendationRequest, Recommender},
+    recommend::{self, CategoryMaker, ModelSet, Models, Part, Published, RecommendationRequest, Recommender},
     store::Store,
     telemetry::{Compute, Registry},
     training::{self, Trainer},
@@ -83,9 +83,8 @@ impl App {
         for Unreadable { version, reason } in unreadable {
             tracing::warn!(version, reason, "the learned weights {version} cannot be used; taking older ones");
         }
-        let collaborative = newest.map(|kept| Collaborative { version: kept.version, weights: Arc::new(kept.item_item) });
-        let models =
-            Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), lexicon: Arc::clone(&lexicon), collaborative, categories: None });
+        let learned = newest.map(|kept| Published { version: kept.version, learned: Arc::new(kept.learned) });
+        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), lexicon: Arc::clone(&lexicon), learned, categories: None });
 
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
@@ -104,8 +103,6 @@ impl App {
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 
         let publish = seams::publisher(models.clone(), &registry)?;
-        let rooms = training::Rooms { store: store.clone(), columns: Arc::clone(&columns), signals: Arc::clone(&signals), artefacts, publish };
-        let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;
         let exposed = seams::counter_of_showings(ingest.clone());
         let rooms = recommend::Rooms {
@@ -113,12 +110,23 @@ impl App {
             columns: Arc::clone(&columns),
             histories,
             popularity,
-            signals,
+            signals: Arc::clone(&signals),
             store: store.clone(),
             compute: compute.clone(),
             exposed,
         };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
+        let pipeline = seams::Pipeline { models: models.clone(), recommender: recommender.clone(), weights: settings.recommend.weights.vector() };
+        let rooms = training::Rooms {
+            store: store.clone(),
+            columns: Arc::clone(&columns),
+            signals,
+            artefacts,
+            publish,
+            rehearse: Arc::new(pipeline),
+            popularity_half_life_days: settings.features.popularity_half_life_days,
+        };
+        let trainer = Trainer::new(rooms, settings.training.clone(), &registry).map_err(|error| anyhow::anyhow!(error))?;
 
         let readiness = Readiness::new(&registry)?;
         readiness.set_encoder(seams::facts_of(&models.snapshot().encoder));
@@ -228,7 +236,7 @@ async fn start_up(recommender: Recommender, trainer: Trainer, store: Store, mode
     }
     readiness.enter(Phase::Serving);
     tracing::info!("ready");
-    let untrained = models.snapshot().collaborative.is_none();
+    let untrained = models.snapshot().learned.is_none();
     if untrained && store.event_count().await.is_ok_and(|events| events > 0) {
         // Logged by the trainer; a failure leaves the list to the other sources.
         drop(trainer.train().await);

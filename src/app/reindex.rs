@@ -248,7 +248,7 @@ impl Inner {
         filling.catch_up(|done| self.note(done as u64, 0)).await?;
 
         self.enter(ReindexPhase::Swapping);
-        let mut next = ModelSet { index, lexicon, collaborative: None, categories: None, ..ModelSet::clone(&models.snapshot()) };
+        let mut next = ModelSet { index, lexicon, learned: None, categories: None, ..ModelSet::clone(&models.snapshot()) };
         if !is_the_same {
             next.encoder = self.start(model, settings.encoder.clone()).await?;
             filling = filling.with_encoder(next.encoder.clone());

@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use prometheus::{IntGaugeVec, Opts};
 
 use crate::{
-    domain::{Item, ItemId},
+    domain::{FeatureVector, Item, ItemId, ItemKey},
     encoder::Encoder,
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
+    index::VectorIndex,
     ingest::Ingest,
-    recommend::{Collaborative, Exposed, Models},
+    learned::Learned,
+    recommend::{Exposed, Models, Published, Recommender, Situation},
     store::Store,
     telemetry::Registry,
-    training::Publish,
+    training::{Publish, Rehearse, Rehearsed},
 };
 
 /// The doors read the catalogue from the store.
@@ -49,14 +51,38 @@ pub(super) fn counter_of_showings(ingest: Ingest) -> Exposed {
 
 /// Training publishes into the snapshot that requests read; a gauge tells which version that is.
 pub(super) fn publisher(models: Models, registry: &Registry) -> prometheus::Result<Publish> {
-    let version_info = IntGaugeVec::new(Opts::new("inkling_collaborative_info", "the version of the item-item weights in use"), &["version"])?;
+    let version_info = IntGaugeVec::new(Opts::new("inkling_learned_info", "the version of what was learned that is in use"), &["version"])?;
     registry.register(Box::new(version_info.clone()))?;
-    if let Some(collaborative) = &models.snapshot().collaborative {
-        version_info.with_label_values(&[&collaborative.version]).set(1);
+    if let Some(published) = &models.snapshot().learned {
+        version_info.with_label_values(&[&published.version]).set(1);
     }
-    Ok(Arc::new(move |version, weights| {
+    Ok(Arc::new(move |version, learned| {
         version_info.reset(); // one series: old versions must not pile up
         version_info.with_label_values(&[&version]).set(1);
-        models.publish_collaborative(&Collaborative { version, weights });
+        models.publish(&Published { version, learned });
     }))
+}
+
+/// Training asks the pipeline that answers.
+pub(super) struct Pipeline {
+    pub(super) models: Models,
+    pub(super) recommender: Recommender,
+    pub(super) weights: FeatureVector,
+}
+
+#[async_trait]
+impl Rehearse for Pipeline {
+    fn serving(&self) -> (Encoder, Arc<dyn VectorIndex>) {
+        let models = self.models.snapshot();
+        (models.encoder.clone(), Arc::clone(&models.index))
+    }
+
+    fn weights(&self) -> FeatureVector {
+        self.weights
+    }
+
+    async fn candidates(&self, question: Rehearsed, learned: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>> {
+        let Rehearsed { text, history, popularity } = question;
+        self.recommender.candidates(&Situation { text, history, popularity }, learned).await
+    }
 }

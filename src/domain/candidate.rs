@@ -18,7 +18,7 @@ pub enum Source {
     Similar,
     /// What many want.
     Popular,
-    /// Near in meaning to what the user liked and wrote.
+    /// Near in meaning to something that the user liked or wrote lately, or shares its words.
     Profile,
 }
 
@@ -57,14 +57,16 @@ pub enum Feature {
     Freshness,
     /// 0 for an item that has nothing of what the text rejects, to 1 for one that is it.
     Rejected,
-    /// Cosine of the item with what the user liked and wrote.
+    /// How near in meaning the item is to something that the user liked or wrote lately.
     Profile,
+    /// How many of the words of something that the user liked or wrote lately the item shares.
+    Wording,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 8] =
-        [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected, Self::Profile];
+    pub const ALL: [Self; 9] =
+        [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected, Self::Profile, Self::Wording];
 
     /// The name in artefacts, settings and logs.
     pub fn name(self) -> &'static str {
@@ -77,6 +79,7 @@ impl Feature {
             Self::Freshness => "freshness",
             Self::Rejected => "rejected",
             Self::Profile => "profile",
+            Self::Wording => "wording",
         }
     }
 }

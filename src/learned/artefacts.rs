@@ -1,10 +1,11 @@
-//! A folder of learned weights by version: `item-item/<version>/{weights.bin, manifest.json, manifest.sha256}`; the newest good one is served.
+//! A folder of what was learned, by version: `item-item/<version>/{weights.bin, adapter.bin, manifest.json, manifest.sha256}`; the newest good
+//! one is served.
 //!
 //! A version is written under a temporary name, fsynced and renamed, so a crash leaves the old versions as they were. The manifest holds the
-//! checksum of the weights and the catalogue that the item keys belong to, and has a checksum of its own: a torn version, or one of another
-//! database, is named and skipped. No user ids.
+//! ranker, the checksums of the other files and the catalogue that the item keys belong to, and has a checksum of its own: a torn version, or
+//! one of another database, is named and skipped. No user ids.
 //!
-//! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32).
+//! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32). `adapter.bin` only where there is one.
 
 use std::{
     fs, io,
@@ -15,11 +16,12 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{FoldIn, ItemItem};
+use super::{Adapter, FoldIn, ItemItem, Learned, Ranker};
 use crate::domain::Timestamp;
 
 const KIND: &str = "item-item";
 const WEIGHTS: &str = "weights.bin";
+const ADAPTER: &str = "adapter.bin";
 const MANIFEST: &str = "manifest.json";
 /// Of the manifest: the fold-in's numbers are there, and one that a disk changed would still be a number.
 const CHECKSUM: &str = "manifest.sha256";
@@ -62,8 +64,8 @@ pub struct Kept<R> {
     pub trained_at: Timestamp,
     /// What training had to say.
     pub report: R,
-    /// The weights.
-    pub item_item: ItemItem,
+    /// What was learned.
+    pub learned: Learned,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +75,19 @@ struct Manifest<R> {
     trained_at: Timestamp,
     weights_sha256: String,
     fold_in: FoldIn,
+    /// Versions of the time before have neither.
+    #[serde(default)]
+    adapter: Option<AdapterFile>,
+    #[serde(default)]
+    ranker: Ranker,
     report: R,
+}
+
+/// The adapter beside the weights.
+#[derive(Serialize, Deserialize)]
+struct AdapterFile {
+    model_version: String,
+    sha256: String,
 }
 
 /// The folder of one catalogue's weights. Blocking: reading and writing take milliseconds.
@@ -90,16 +104,21 @@ impl Artefacts {
         Self { folder: folder.as_ref().join(KIND), catalogue: catalogue.into(), keep: keep.max(1) }
     }
 
-    /// Saves weights as the newest version and removes what is too many.
-    pub fn save<R: Serialize>(&self, item_item: ItemItem, report: R, trained_at: Timestamp) -> Result<Kept<R>, ArtefactError> {
+    /// Saves what was learned as the newest version and removes what is too many.
+    pub fn save<R: Serialize>(&self, learned: Learned, report: R, trained_at: Timestamp) -> Result<Kept<R>, ArtefactError> {
         let version = self.next_version(trained_at)?;
-        let weights = encoded(&item_item);
+        let weights = encoded(&learned.item_item);
+        let adapter = learned.adapter.as_ref().map(|adapter| (adapter.encoded(), adapter.model_version().to_owned()));
         let manifest = Manifest {
             format: FORMAT,
             catalogue: self.catalogue.clone(),
             trained_at,
             weights_sha256: hex::encode(Sha256::digest(&weights)),
-            fold_in: item_item.fold_in(),
+            fold_in: learned.item_item.fold_in(),
+            adapter: adapter
+                .as_ref()
+                .map(|(bytes, model_version)| AdapterFile { model_version: model_version.clone(), sha256: hex::encode(Sha256::digest(bytes)) }),
+            ranker: learned.ranker.clone(),
             report,
         };
         let temporary = self.folder.join(format!(".{version}.part"));
@@ -108,6 +127,9 @@ impl Artefacts {
         }
         fs::create_dir_all(&temporary).map_err(at(&temporary))?;
         write_durably(&temporary.join(WEIGHTS), &weights)?;
+        if let Some((bytes, _)) = &adapter {
+            write_durably(&temporary.join(ADAPTER), bytes)?;
+        }
         let described = serde_json::to_vec_pretty(&manifest)?;
         write_durably(&temporary.join(MANIFEST), &described)?;
         write_durably(&temporary.join(CHECKSUM), hex::encode(Sha256::digest(&described)).as_bytes())?;
@@ -116,7 +138,7 @@ impl Artefacts {
         fs::rename(&temporary, &place).map_err(at(&place))?;
         sync_folder(&self.folder)?;
         self.clean_up();
-        Ok(Kept { version, trained_at, report: manifest.report, item_item })
+        Ok(Kept { version, trained_at, report: manifest.report, learned })
     }
 
     /// The newest version that can be used, if any, and what was skipped on the way, newest first.
@@ -166,7 +188,7 @@ impl Artefacts {
 
     fn read<R: DeserializeOwned>(&self, version: String) -> Result<Kept<R>, Unreadable> {
         let folder = self.folder.join(&version);
-        let read = || -> Result<(Manifest<R>, ItemItem), String> {
+        let read = || -> Result<(Manifest<R>, Learned), String> {
             let described = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
             let checksum = fs::read(folder.join(CHECKSUM)).ok();
             if checksum.as_ref().is_some_and(|checksum| hex::encode(Sha256::digest(&described)).as_bytes() != checksum) {
@@ -181,15 +203,24 @@ impl Artefacts {
             if manifest.catalogue != self.catalogue {
                 return Err("it belongs to another database".to_owned());
             }
-            let weights = fs::read(folder.join(WEIGHTS)).map_err(|error| format!("{WEIGHTS}: {error}"))?;
-            if hex::encode(Sha256::digest(&weights)) != manifest.weights_sha256 {
-                return Err(format!("{WEIGHTS} is torn: the checksum differs"));
-            }
+            let whole = |file: &str, checksum: &str| -> Result<Vec<u8>, String> {
+                let bytes = fs::read(folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
+                if hex::encode(Sha256::digest(&bytes)) == checksum { Ok(bytes) } else { Err(format!("{file} is torn: the checksum differs")) }
+            };
+            let weights = whole(WEIGHTS, &manifest.weights_sha256)?;
             let item_item = decoded(&weights, manifest.fold_in).ok_or_else(|| format!("{WEIGHTS} does not hold weights"))?;
-            Ok((manifest, item_item))
+            let adapter = match &manifest.adapter {
+                Some(file) => {
+                    let bytes = whole(ADAPTER, &file.sha256)?;
+                    Some(Adapter::decoded(&bytes, file.model_version.clone()).ok_or_else(|| format!("{ADAPTER} does not hold a map"))?)
+                }
+                None => None,
+            };
+            let ranker = manifest.ranker.clone();
+            Ok((manifest, Learned { item_item, adapter, ranker }))
         };
         match read() {
-            Ok((manifest, item_item)) => Ok(Kept { version, trained_at: manifest.trained_at, report: manifest.report, item_item }),
+            Ok((manifest, learned)) => Ok(Kept { version, trained_at: manifest.trained_at, report: manifest.report, learned }),
             Err(reason) => Err(Unreadable { version, reason }),
         }
     }
@@ -256,11 +287,13 @@ mod tests {
     use super::*;
     use crate::{domain::ItemKey, learned::ItemItemBuilder};
 
-    fn weights(strength: f32) -> ItemItem {
+    fn weights(strength: f32) -> Learned {
         let mut builder = ItemItemBuilder::new(4, 2);
         builder.push(ItemKey(2), vec![(ItemKey(5), strength), (ItemKey(0), -0.5)]);
         builder.push(ItemKey(5), vec![(ItemKey(2), 0.25)]);
-        builder.finish(FoldIn { half_life_events: Some(4.0), floor: 0.2, dislike: 0.25, graded: true })
+        let item_item = builder.finish(FoldIn { half_life_events: Some(4.0), floor: 0.2, dislike: 0.25, graded: true });
+        let adapter = Adapter::from_parts("model".into(), vec![strength, 0.5], vec![0.25, -1.0], vec![0.0, 0.125]);
+        Learned { item_item, adapter, ranker: Ranker { search: Some([strength; 9]), browse: None } }
     }
 
     fn time(ms: i64) -> Timestamp {
@@ -282,9 +315,9 @@ mod tests {
         let (kept, skipped) = newest(&artefacts);
         let kept = kept.unwrap();
         assert_eq!((kept.version.as_str(), kept.report.as_str(), kept.trained_at), (saved.version.as_str(), "fine", time(0)));
-        assert_eq!(kept.item_item, weights(0.75));
+        assert_eq!(kept.learned, weights(0.75));
         assert!(skipped.is_empty());
-        assert_eq!(artefacts.load::<String>(&saved.version).unwrap().item_item, weights(0.75));
+        assert_eq!(artefacts.load::<String>(&saved.version).unwrap().learned, weights(0.75));
         assert!(matches!(artefacts.load::<String>("../shop"), Err(ArtefactError::Unknown(_))));
     }
 
@@ -300,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_torn_version_is_named_and_the_last_good_one_is_used() {
-        for file in [WEIGHTS, MANIFEST, CHECKSUM] {
+        for file in [WEIGHTS, ADAPTER, MANIFEST, CHECKSUM] {
             let folder = tempfile::tempdir().unwrap();
             let artefacts = Artefacts::new(folder.path(), "shop", 3);
             let good = artefacts.save(weights(1.0), "good".to_owned(), time(0)).unwrap();
@@ -382,7 +415,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_weights_are_refused() {
-        let good = encoded(&weights(1.0));
+        let good = encoded(&weights(1.0).item_item);
         let mut too_many = good.clone();
         too_many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
 

@@ -1,7 +1,22 @@
-//! Floor 2: what was learned: item-item weights, and the folder that keeps them by version.
+//! Floor 2: what was learned: item-item weights, the map of texts and the ranker's weights, and the folder that keeps them by version.
 
+mod adapter;
 mod artefacts;
 mod item_item;
+mod ranker;
 
+pub use adapter::Adapter;
 pub use artefacts::{ArtefactError, Artefacts, Kept, Unreadable};
 pub use item_item::{FoldIn, ItemItem, ItemItemBuilder};
+pub use ranker::Ranker;
+
+/// What one training learned: fitted for each other, so saved and swapped as one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Learned {
+    /// What goes with what.
+    pub item_item: ItemItem,
+    /// Where texts are looked for, once they taught anything.
+    pub adapter: Option<Adapter>,
+    /// How much each feature counts.
+    pub ranker: Ranker,
+}

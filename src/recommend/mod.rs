@@ -13,6 +13,7 @@ mod rank;
 mod request;
 mod retrieve;
 mod settings;
+mod situation;
 mod snapshot;
 mod taste;
 #[cfg(test)]
@@ -38,14 +39,15 @@ pub use cursor::{Cursor, InvalidCursor};
 pub use person::{Person, RecentItem};
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
-pub use snapshot::{Collaborative, ModelSet, Models};
+pub use situation::Situation;
+pub use snapshot::{ModelSet, Models, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
 use arrange::Place;
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
-use profile::TextEmbeddings;
-use rank::{Candidate, Scale, Sources};
+use profile::Remembered;
+use rank::{Candidate, Scales, Sources};
 use retrieve::{Retrieved, within};
 use understand::{Rejected, Understood};
 
@@ -87,7 +89,7 @@ struct Inner {
     store: Store,
     compute: Compute,
     exposed: Exposed,
-    texts: TextEmbeddings,
+    remembered: Remembered,
     settings: RecommendSettings,
     signals: Arc<Signals>,
     history_events: usize,
@@ -116,7 +118,7 @@ impl Recommender {
             store,
             compute,
             exposed,
-            texts: TextEmbeddings::default(),
+            remembered: Remembered::default(),
             settings,
             signals,
             history_events: features.history_events,
@@ -155,12 +157,12 @@ impl Inner {
             request.items.iter().filter_map(|id| table.key_of(id)).collect()
         };
 
-        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models).await;
+        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models, None).await;
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
         let evidence = evidence(&retrieved);
         let candidates = self.candidates(&mut retrieved, &rejected, &request, &models.lexicon);
-        let (ranked, scales) = rank::rank(candidates, &self.settings.weights, evidence, &request.boosts);
+        let (ranked, scales) = rank::rank(candidates, &models.weights(request.text.is_some(), &self.settings.weights), evidence, &request.boosts);
         ranking.observe_duration();
 
         let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
@@ -249,7 +251,8 @@ impl Inner {
                 Feature::Lexical => known(&retrieved.lexical, 0.0),
                 Feature::Collaborative => collaborative(key),
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
-                Feature::Profile => known(&retrieved.profile, f32::NAN),
+                Feature::Profile => known(&retrieved.likeness.meaning, 0.0),
+                Feature::Wording => known(&retrieved.likeness.words, 0.0),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -286,8 +289,8 @@ impl Inner {
         let candidate = &place.ranked.candidate;
         let table = self.columns.read();
         let slope = reasoning.scales[Feature::Collaborative as usize].slope;
-        let mut because: Vec<(ItemKey, f32)> = match &reasoning.models.collaborative {
-            Some(collaborative) if slope > 0.0 => collaborative.weights.contributions(&reasoning.retrieved.folded, candidate.key),
+        let mut because: Vec<(ItemKey, f32)> = match &reasoning.models.learned {
+            Some(published) if slope > 0.0 => published.learned.item_item.contributions(&reasoning.retrieved.folded, candidate.key),
             _ => Vec::new(),
         };
         because.retain(|(_, share)| *share > 0.0);
@@ -344,7 +347,7 @@ struct Reasoning<'a> {
     wanted: Option<&'a str>,
     language: Option<&'static str>,
     retrieved: &'a Retrieved,
-    scales: &'a [Scale; Feature::ALL.len()],
+    scales: &'a Scales,
     models: &'a ModelSet,
 }
 
@@ -358,8 +361,9 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
     let given = |something: bool| f32::from(u8::from(something));
     Feature::ALL.map(|feature| match feature {
         Feature::Semantic => given(!retrieved.semantic.is_empty()),
-        Feature::Lexical => given(!retrieved.lexical.is_empty()),
-        Feature::Profile => given(!retrieved.profile.is_empty()),
+        Feature::Lexical => given(!retrieved.lexical.is_empty()) * retrieved.wording,
+        Feature::Profile => given(!retrieved.likeness.meaning.is_empty()),
+        Feature::Wording => given(!retrieved.likeness.words.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::{Feature, FeatureVector, ItemFacts, ItemKey, Score, Source};
 
-use super::{request::Boost, settings::Weights};
+use super::request::Boost;
 
 /// The sources that found a candidate: a set of a few, made a thousand times a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,12 +43,29 @@ pub(super) struct Ranked {
     pub(super) score: Score,
 }
 
-/// Mean and spread of one feature over the candidates, as a straight line from value to z-score.
+/// Mean and spread of one feature over the candidates, as a straight line from value to what it adds to the score.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
     mean: f32,
     /// Weight by standard deviation: what one unit of the feature adds to the score.
     pub(super) slope: f32,
+}
+
+/// One for each feature.
+pub(super) type Scales = [Scale; Feature::ALL.len()];
+
+/// The z-scores of the features over the candidates, each times the evidence for it and its weight. The one place where features become parts
+/// of a score, for answers and for the training of the weights alike.
+pub(super) fn scales(candidates: &[Candidate], evidence: FeatureVector, weights: &FeatureVector) -> Scales {
+    Feature::ALL.map(|feature| {
+        let (i, weight) = (feature as usize, evidence[feature as usize] * weights[feature as usize]);
+        if feature == Feature::Rejected { Scale::taking(weight) } else { Scale::of(candidates.iter().map(|candidate| candidate.features[i]), weight) }
+    })
+}
+
+/// What each feature of a candidate adds to its score.
+pub(super) fn parts(candidate: &Candidate, scales: &Scales) -> FeatureVector {
+    std::array::from_fn(|i| scales[i].part(candidate.features[i]))
 }
 
 impl Scale {
@@ -74,13 +91,10 @@ impl Scale {
 }
 
 /// Ranks candidates, best first; equal scores by key. `evidence` says how much the request gives each feature to go by: 0 nothing, 1 plenty.
-pub(super) fn rank(candidates: Vec<Candidate>, weights: &Weights, evidence: FeatureVector, boosts: &[Boost]) -> (Vec<Ranked>, [Scale; Feature::ALL.len()]) {
-    let scales = Feature::ALL.map(|feature| {
-        let (i, weight) = (feature as usize, evidence[feature as usize] * weights.of(feature));
-        if feature == Feature::Rejected { Scale::taking(weight) } else { Scale::of(candidates.iter().map(|candidate| candidate.features[i]), weight) }
-    });
+pub(super) fn rank(candidates: Vec<Candidate>, weights: &FeatureVector, evidence: FeatureVector, boosts: &[Boost]) -> (Vec<Ranked>, Scales) {
+    let scales = scales(&candidates, evidence, weights);
     let score = |candidate: Candidate| {
-        let parts: FeatureVector = std::array::from_fn(|i| scales[i].part(candidate.features[i]));
+        let parts = parts(&candidate, &scales);
         let boost = boosts.iter().filter(|boost| boost.filter.matches(&candidate.facts)).map(|boost| boost.factor.ln()).sum::<f32>();
         let score = Score::new(parts.iter().sum::<f32>() + boost).unwrap_or_else(|_| Score::new(0.0).expect("0 is finite"));
         Ranked { candidate, parts, boost, score }
@@ -103,16 +117,15 @@ mod tests {
         Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features }
     }
 
-    const WEIGHTS: Weights =
-        Weights { semantic: 1.0, lexical: 0.5, collaborative: 1.0, similar: 1.0, popularity: 0.1, freshness: 0.0, rejected: 6.0, profile: 0.2 };
-    const ALL: FeatureVector = [1.0; 8];
+    const WEIGHTS: FeatureVector = [1.0, 0.5, 1.0, 1.0, 0.1, 0.0, 6.0, 0.2, 0.2];
+    const ALL: FeatureVector = [1.0; 9];
 
     #[test]
     fn parts_add_up_to_the_score_and_sort_the_list() {
         let candidates = vec![
-            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.7]),
-            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0, 0.9]),
-            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0, f32::NAN]),
+            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.7, 0.0]),
+            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0, 0.9, 0.0]),
+            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0, f32::NAN, 0.0]),
         ];
         let boosts = [Boost { filter: Filter::parse(&json!({"price": 3}), &|_| None).unwrap(), factor: 2.0 }];
 
@@ -133,15 +146,19 @@ mod tests {
         let mut evidence = ALL;
         evidence[0] = 0.0;
 
-        let (ranked, _) =
-            rank(vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])], &WEIGHTS, evidence, &[]);
+        let (ranked, _) = rank(
+            vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])],
+            &WEIGHTS,
+            evidence,
+            &[],
+        );
 
         assert!(ranked.iter().all(|one| one.score.get().abs() < 1e-6));
     }
 
     #[test]
     fn what_is_rejected_falls_as_far_where_most_candidates_have_it_as_where_one_has() {
-        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected, 0.0];
+        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected, 0.0, 0.0];
         for others in [0.0, 1.0] {
             let (ranked, _) = rank(vec![candidate(1, with(1.0)), candidate(2, with(0.0)), candidate(3, with(others))], &WEIGHTS, ALL, &[]);
 
@@ -153,9 +170,9 @@ mod tests {
 
     #[test]
     fn hostile_numbers_cannot_break_the_order() {
-        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX, f32::NEG_INFINITY];
+        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX, f32::NEG_INFINITY, 0.0];
 
-        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 8]), candidate(3, [1e38; 8])], &WEIGHTS, ALL, &[]);
+        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 9]), candidate(3, [1e38; 9])], &WEIGHTS, ALL, &[]);
 
         assert_eq!(ranked.len(), 3);
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Feature;
+use crate::domain::{Feature, FeatureVector};
 
 /// `[recommend]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,11 +31,16 @@ pub struct Weights {
     pub freshness: f32,
     pub rejected: f32,
     pub profile: f32,
+    pub wording: f32,
 }
 
 impl Weights {
-    /// The weight of one feature.
-    pub fn of(&self, feature: Feature) -> f32 {
+    /// In the order of the features.
+    pub fn vector(&self) -> FeatureVector {
+        Feature::ALL.map(|feature| self.of(feature))
+    }
+
+    fn of(&self, feature: Feature) -> f32 {
         match feature {
             Feature::Semantic => self.semantic,
             Feature::Lexical => self.lexical,
@@ -45,6 +50,7 @@ impl Weights {
             Feature::Freshness => self.freshness,
             Feature::Rejected => self.rejected,
             Feature::Profile => self.profile,
+            Feature::Wording => self.wording,
         }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::{
-    domain::Embedding,
+    domain::{Embedding, FeatureVector},
     encoder::Encoder,
     index::{Lexicon, VectorIndex},
-    learned::ItemItem,
+    learned::Learned,
 };
 
-use super::understand::Categories;
+use super::{settings::Weights, understand::Categories};
 
 /// Encoder, index and weights that belong together.
 #[derive(Clone)]
@@ -22,26 +22,44 @@ pub struct ModelSet {
     pub index: Arc<dyn VectorIndex>,
     /// What the collection's terms were made with.
     pub lexicon: Arc<Lexicon>,
-    /// Collaborative weights and their version, once something was learned.
-    pub collaborative: Option<Collaborative>,
+    /// What was learned and its version, once something was.
+    pub learned: Option<Published>,
     /// What texts can be about, once it was made with this encoder.
     pub categories: Option<Arc<Categories>>,
 }
 
 impl ModelSet {
+    /// Where a text is looked for: its meaning without this `share` of what tells the catalogue's languages apart, mapped as was learned with this encoder.
+    pub(super) fn searched(&self, text: &Embedding, share: f32) -> Embedding {
+        let neutral = self.across_languages(text, share);
+        let adapter = self.learned.as_ref().and_then(|published| published.learned.adapter.as_ref());
+        adapter.filter(|adapter| adapter.model_version() == self.encoder.version()).map_or(neutral.clone(), |adapter| adapter.adapt(&neutral))
+    }
+
+    /// How much each feature counts: as fitted, else as set.
+    pub(super) fn weights(&self, has_text: bool, set: &Weights) -> FeatureVector {
+        let fitted = self.learned.as_ref().and_then(|published| {
+            let Learned { adapter, ranker, .. } = &*published.learned;
+            // Weights that were fitted for texts through a map are wrong for texts without it.
+            let fits = adapter.as_ref().is_none_or(|adapter| adapter.model_version() == self.encoder.version());
+            if has_text { ranker.search.filter(|_| fits) } else { ranker.browse }
+        });
+        fitted.unwrap_or_else(|| set.vector())
+    }
+
     /// A text's meaning without this `share` of what tells the catalogue's languages apart, as far as that is known yet.
-    pub(super) fn across_languages(&self, text: &Embedding, share: f32) -> Embedding {
+    fn across_languages(&self, text: &Embedding, share: f32) -> Embedding {
         self.categories.as_ref().map_or_else(|| text.clone(), |categories| categories.across_languages(text, share))
     }
 }
 
-/// Item-item weights as they were published.
+/// What was learned, as it was published.
 #[derive(Clone)]
-pub struct Collaborative {
+pub struct Published {
     /// The artefact's version.
     pub version: String,
-    /// The weights.
-    pub weights: Arc<ItemItem>,
+    /// All of it.
+    pub learned: Arc<Learned>,
 }
 
 /// The current [`ModelSet`], shared by all who read and the few who publish.
@@ -59,18 +77,18 @@ impl Models {
         self.0.load_full()
     }
 
-    /// Swaps in new weights beside the encoder and the index as they are.
-    pub fn publish_collaborative(&self, collaborative: &Collaborative) {
-        self.0.rcu(|set| ModelSet { collaborative: Some(collaborative.clone()), ..ModelSet::clone(set) });
+    /// Swaps in what was learned beside the encoder and the index as they are.
+    pub fn publish(&self, published: &Published) {
+        self.0.rcu(|set| ModelSet { learned: Some(published.clone()), ..ModelSet::clone(set) });
     }
 
-    /// Swaps in the encoder, collection, lexicon and categories of `next`, beside the weights as they are. Where it has no categories the old ones
+    /// Swaps in the encoder, collection, lexicon and categories of `next`, beside what was learned as it is. Where it has no categories the old ones
     /// stay if the encoder does.
     pub fn publish_index(&self, next: &ModelSet) {
         self.0.rcu(|set| {
             let fits = set.encoder.version() == next.encoder.version();
             let categories = next.categories.clone().or_else(|| set.categories.clone().filter(|_| fits));
-            ModelSet { categories, collaborative: set.collaborative.clone(), ..ModelSet::clone(next) }
+            ModelSet { categories, learned: set.learned.clone(), ..ModelSet::clone(next) }
         });
     }
 

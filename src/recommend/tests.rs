@@ -86,7 +86,7 @@ async fn shop_with_a_broken_index() -> Shop {
             encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             index: Arc::new(BrokenIndex),
             lexicon: Arc::new(Lexicon::new(&index.lexical)),
-            collaborative: None,
+            learned: None,
             categories: None,
         }),
         columns,

@@ -3,6 +3,7 @@
 //! The newest likes of each actor are held out; EASE^R over a grid of λ, item-kNN over a small grid and blends of the two answer for them; the
 //! winner is fitted again on everything. Blocking and pure: seconds of computing, no clock, no I/O, the same input gives the same weights.
 
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -90,22 +91,32 @@ pub struct Report {
 }
 
 /// The result of [`fit`].
-#[derive(Debug, Clone)]
-pub struct Fitted {
+#[derive(Debug)]
+pub(super) struct Fitted {
     /// To be saved and published.
-    pub item_item: ItemItem,
+    pub(super) item_item: ItemItem,
+    /// The same way of learning, without the held-out likes: what the questions may be asked of.
+    pub(super) known: ItemItem,
+    /// The held-out likes.
+    pub(super) cases: Vec<Case>,
     /// How it came about.
-    pub report: Report,
+    pub(super) report: Report,
 }
 
-/// Learns item-item weights. Blocks for seconds; call it from a thread that may.
-pub fn fit(interactions: &[Interaction], settings: &TrainingSettings, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Fitted, TooLittle> {
+/// Learns item-item weights. What `asked` names is kept back for other questions until the choice is made. Blocks for seconds; call it from a
+/// thread that may.
+pub(super) fn fit(
+    interactions: &[Interaction],
+    asked: &FxHashSet<(u32, ItemKey)>,
+    settings: &TrainingSettings,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Fitted, TooLittle> {
     let histories = Histories::collect(interactions);
     let likes: usize = histories.actors.iter().flatten().filter(|(_, signal)| *signal > 0.0).count();
     if likes < settings.min_events.max(1) {
         return Err(TooLittle::Events { found: likes, needed: settings.min_events.max(1) });
     }
-    let (known, cases) = histories.hold_out();
+    let (known, cases) = histories.hold_out(asked);
     if cases.is_empty() {
         return Err(TooLittle::Together);
     }
@@ -142,7 +153,7 @@ impl Fit<'_> {
         let (fold_in, marks) = selection::fold_in(&weights, self.histories.graded(), &self.cases);
         let score = marks.mean();
         self.note("fold-in".to_owned(), score);
-        drop(weights);
+        let weights = weights.with_fold_in(fold_in);
 
         progress(Progress { stage: "fit on everything", share: 0.85 });
         let popularity: Vec<(ItemKey, f32)> = known.items.iter().zip(&known.by_item).map(|(item, actors)| (*item, actors.len() as f32)).collect();
@@ -174,7 +185,7 @@ impl Fit<'_> {
             tried: self.tried,
             weights: item_item.len(),
         };
-        Ok(Fitted { item_item, report })
+        Ok(Fitted { item_item, known: weights, cases: self.cases, report })
     }
 
     fn note(&mut self, name: String, ndcg_at_10: f64) {
@@ -290,6 +301,10 @@ fn merged(a: impl Iterator<Item = (ItemKey, f32)>, b: impl Iterator<Item = (Item
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fit(interactions: &[Interaction], settings: &TrainingSettings, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Fitted, TooLittle> {
+        super::fit(interactions, &FxHashSet::default(), settings, progress)
+    }
 
     fn settings() -> TrainingSettings {
         TrainingSettings { every_events: 0, min_events: 10, memory_mb: 16, threads: 1, neighbours: 20, keep_versions: 3 }

@@ -1,6 +1,6 @@
 //! From a log of who did what to the matrices that learners read: actors x items, numbered densely, split by time.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::domain::ItemKey;
 
@@ -31,11 +31,15 @@ pub(super) struct Histories {
     pub(super) items: Vec<ItemKey>,
     /// An actor's (column, signal).
     pub(super) actors: Vec<Vec<(u32, f32)>>,
+    /// The actors' numbers in the log.
+    numbers: Vec<u32>,
 }
 
 /// A question with a known answer.
 #[derive(Debug)]
 pub(super) struct Case {
+    /// Who, by the log's number.
+    pub(super) actor: u32,
     /// Newest first, as requests fold it in.
     pub(super) history: Vec<(ItemKey, f32)>,
     /// What the actor liked afterwards.
@@ -48,6 +52,7 @@ impl Histories {
         let mut sorted: Vec<&Interaction> = interactions.iter().filter(|event| event.weight.is_finite()).collect();
         sorted.sort_by_key(|event| (event.actor, event.at_ms));
         let mut by_actor: Vec<Vec<(ItemKey, f32)>> = Vec::new();
+        let mut numbers = Vec::new();
         for events in sorted.chunk_by(|a, b| a.actor == b.actor) {
             let mut signals: FxHashMap<ItemKey, f32> = FxHashMap::default();
             for event in events {
@@ -59,11 +64,12 @@ impl Histories {
             newest_first.iter_mut().for_each(|(_, signal)| *signal = signal.clamp(f32::MIN, f32::MAX));
             newest_first.reverse();
             by_actor.push(newest_first);
+            numbers.extend(events.first().map(|event| event.actor));
         }
-        Self::number(by_actor)
+        Self::number(by_actor, numbers)
     }
 
-    fn number(by_actor: Vec<Vec<(ItemKey, f32)>>) -> Self {
+    fn number(by_actor: Vec<Vec<(ItemKey, f32)>>, numbers: Vec<u32>) -> Self {
         let mut uses: FxHashMap<ItemKey, u32> = FxHashMap::default();
         for (item, signal) in by_actor.iter().flatten() {
             *uses.entry(*item).or_default() += u32::from(*signal > 0.0);
@@ -72,14 +78,20 @@ impl Histories {
         items.sort_unstable_by_key(|(item, uses)| (std::cmp::Reverse(*uses), *item));
         let column: FxHashMap<ItemKey, u32> = items.iter().enumerate().map(|(column, (item, _))| (*item, column as u32)).collect();
         let actors = by_actor.into_iter().map(|events| events.into_iter().map(|(item, signal)| (column[&item], signal)).collect()).collect();
-        Self { items: items.into_iter().map(|(item, _)| item).collect(), actors }
+        Self { items: items.into_iter().map(|(item, _)| item).collect(), actors, numbers }
     }
 
-    /// Holds out the newest good events of (at most [`MOST_CASES`], evenly chosen) actors: what is left, and the questions.
-    pub(super) fn hold_out(&self) -> (Self, Vec<Case>) {
-        let able: Vec<usize> = (0..self.actors.len()).filter(|actor| likes(&self.actors[*actor]) >= 2).collect();
-        let step = able.len().div_ceil(MOST_CASES).max(1);
+    /// Holds out the newest good events of (at most [`MOST_CASES`], evenly chosen) actors: what is left, and the questions. What `asked` names
+    /// (by actor and item) is kept back for other questions: it is in neither.
+    pub(super) fn hold_out(&self, asked: &FxHashSet<(u32, ItemKey)>) -> (Self, Vec<Case>) {
         let mut actors = self.actors.clone();
+        if !asked.is_empty() {
+            for (events, number) in actors.iter_mut().zip(&self.numbers) {
+                events.retain(|(column, _)| !asked.contains(&(*number, self.items[*column as usize])));
+            }
+        }
+        let able: Vec<usize> = (0..actors.len()).filter(|actor| likes(&actors[*actor]) >= 2).collect();
+        let step = able.len().div_ceil(MOST_CASES).max(1);
         let mut cases = Vec::new();
         for actor in able.into_iter().step_by(step) {
             let events = &mut actors[actor];
@@ -88,11 +100,12 @@ impl Histories {
             let newer = events.split_off(cut);
             let key = |column: u32| self.items[column as usize];
             cases.push(Case {
+                actor: self.numbers[actor],
                 history: events.iter().rev().map(|(column, signal)| (key(*column), *signal)).collect(),
                 relevant: newer.iter().filter(|(_, signal)| *signal > 0.0).map(|(column, _)| key(*column)).collect(),
             });
         }
-        (Self { items: self.items.clone(), actors }, cases)
+        (Self { items: self.items.clone(), actors, numbers: self.numbers.clone() }, cases)
     }
 
     /// Who liked what.
@@ -152,12 +165,22 @@ mod tests {
     fn the_newest_likes_are_held_out_and_dislikes_stay_in_the_history() {
         let log: Vec<_> = (0..10).map(|n| did(1, n, i64::from(n), if n == 7 { -1.0 } else { 1.0 })).chain([did(2, 3, 0, 1.0)]).collect();
 
-        let (left, cases) = Histories::collect(&log).hold_out();
+        let (left, cases) = Histories::collect(&log).hold_out(&FxHashSet::default());
 
         assert_eq!(cases.len(), 1, "an actor with a single like has nothing to be asked");
         assert_eq!(cases[0].relevant, [ItemKey(8), ItemKey(9)]);
         assert_eq!(cases[0].history[..2], [(ItemKey(7), -1.0), (ItemKey(6), 1.0)]);
         assert_eq!(left.likes().by_actor.iter().map(Vec::len).sum::<usize>(), 8);
+    }
+
+    #[test]
+    fn what_is_asked_elsewhere_is_neither_learned_from_nor_asked() {
+        let log: Vec<_> = (0..10).map(|n| did(4, n, i64::from(n), 1.0)).collect();
+
+        let (left, cases) = Histories::collect(&log).hold_out(&FxHashSet::from_iter([(4, ItemKey(9)), (4, ItemKey(0)), (5, ItemKey(1))]));
+
+        assert_eq!((cases[0].actor, cases[0].relevant.as_slice()), (4, &[ItemKey(7), ItemKey(8)][..]));
+        assert_eq!(left.likes().by_actor[0].len(), 6);
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! Floor 3, the learn path: log → examples → fit → judge → gate → publish.
 //!
-//! [`Trainer`] reads the log through the store and publishes; [`fit`] is pure: interactions in, item-item weights and a report out.
+//! [`Trainer`] reads the log through the store and publishes. What learns is pure: `fit` makes item-item weights of interactions, `adapter` the
+//! map of texts, `weights` the ranker's weights; `rehearsal` puts the questions to the whole pipeline.
 
+mod adapter;
 mod ease;
+mod examples;
 mod fit;
 mod interactions;
 mod item_knn;
 mod metrics;
+mod rehearsal;
 mod selection;
 mod settings;
 mod trainer;
+mod weights;
 
 pub use ease::Form;
-pub use fit::{Fitted, Progress, Report, TooLittle, Tried, fit};
+pub use fit::{Progress, Report, TooLittle, Tried};
 pub use interactions::Interaction;
 pub use item_knn::ItemKnn;
+pub use rehearsal::{Rehearse, Rehearsed};
 pub use settings::TrainingSettings;
 pub use trainer::{Publish, Rooms, TrainError, Trainer};

@@ -5,24 +5,26 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{Actor, Timestamp},
-    features::{Act, Columns, Signals},
-    learned::{Artefacts, ItemItem, Kept},
+    domain::Timestamp,
+    features::{Columns, Signals},
+    learned::{Artefacts, Kept, Learned},
     store::Store,
     telemetry::{Compute, Registry},
 };
 
-use super::{Fitted, Interaction, TrainingSettings, fit, metrics::Metrics};
-
-/// Events that are read from the log at a time.
-const PAGE: usize = 5_000;
+use super::{
+    TrainingSettings,
+    examples::Examples,
+    fit::{Fitted, fit},
+    metrics::Metrics,
+    rehearsal::{Encoded, Rehearsal, Rehearse},
+};
 
 /// Why no training took place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +37,8 @@ pub enum TrainError {
     Failed(String),
 }
 
-/// Swaps new weights in; handed over by `app`.
-pub type Publish = Arc<dyn Fn(String, Arc<ItemItem>) + Send + Sync>;
+/// Swaps in what was learned; handed over by `app`.
+pub type Publish = Arc<dyn Fn(String, Arc<Learned>) + Send + Sync>;
 
 /// What the learn path reads and writes.
 pub struct Rooms {
@@ -50,6 +52,10 @@ pub struct Rooms {
     pub artefacts: Artefacts,
     /// Swaps it in.
     pub publish: Publish,
+    /// The whole pipeline, to be asked.
+    pub rehearse: Arc<dyn Rehearse>,
+    /// As answers count what is popular.
+    pub popularity_half_life_days: f32,
 }
 
 /// Trains on demand and by itself; cheap to clone.
@@ -63,6 +69,7 @@ struct Inner {
     metrics: Metrics,
     running: AtomicBool,
     last: Mutex<Option<Json>>,
+    encoded: Encoded,
 }
 
 /// What `GET /admin/train` shows.
@@ -70,6 +77,15 @@ struct Inner {
 struct State {
     running: bool,
     last: Option<Json>,
+}
+
+/// What was tried, and how well it did.
+#[derive(Serialize)]
+struct Reports<'a> {
+    #[serde(flatten)]
+    item_item: &'a super::fit::Report,
+    #[serde(flatten)]
+    rehearsed: super::rehearsal::Report,
 }
 
 /// What a training found.
@@ -100,6 +116,7 @@ impl Trainer {
             settings,
             running: AtomicBool::new(false),
             last: Mutex::new(None),
+            encoded: Encoded::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -167,29 +184,26 @@ impl Drop for Running<'_> {
     }
 }
 
-/// The log as training reads it.
-struct Examples {
-    interactions: Vec<Interaction>,
-    events: usize,
-    users: usize,
-}
-
 impl Inner {
     async fn train(self: &Arc<Self>) -> Result<Json, TrainError> {
         let (at, begun) = (Timestamp::now(), std::time::Instant::now());
         let failed = |error: &dyn std::fmt::Display| TrainError::Failed(error.to_string());
-        let Examples { interactions, events, users } = self.examples().await.map_err(|error| failed(&error))?;
-        let count = interactions.len();
-        let inner = Arc::clone(self);
-        let fitted = self.compute.run(move || fit(&interactions, &inner.settings, &mut |_| {})).await.map_err(|error| failed(&error))?;
-        let mut outcome = Outcome { at, published: false, version: None, reason: None, events, users, interactions: count, seconds: 0.0, report: Json::Null };
+        let examples = Examples::read(&self.rooms.store, &self.rooms.columns, &self.rooms.signals, &self.compute).await.map_err(|error| failed(&error))?;
+        let examples = Arc::new(examples);
+        let (inner, log) = (Arc::clone(self), Arc::clone(&examples));
+        let work = move || fit(&log.interactions, &Rehearsal::asked(&log), &inner.settings, &mut |_| {});
+        let fitted = self.compute.run(work).await.map_err(|error| failed(&error))?;
+        let (events, users, interactions) = (examples.events, examples.users(), examples.interactions.len());
+        let mut outcome = Outcome { at, published: false, version: None, reason: None, events, users, interactions, seconds: 0.0, report: Json::Null };
         match fitted {
-            Ok(Fitted { item_item, report }) => {
-                let report = serde_json::to_value(&report).map_err(|error| failed(&error))?;
+            Ok(Fitted { item_item, known, cases, report }) => {
+                let rehearsal = Rehearsal { rooms: &self.rooms, compute: &self.compute, encoded: &self.encoded, examples: &examples };
+                let (adapter, ranker, rehearsed) = rehearsal.learn(known, &cases).await.map_err(|error| failed(&error))?;
+                let report = serde_json::to_value(Reports { item_item: &report, rehearsed }).map_err(|error| failed(&error))?;
                 let inner = Arc::clone(self);
-                let save = move || inner.rooms.artefacts.save(item_item, report, at);
-                let Kept { version, item_item, report, .. } = self.compute.run(save).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-                (self.rooms.publish)(version.clone(), Arc::new(item_item));
+                let save = move || inner.rooms.artefacts.save(Learned { item_item, adapter, ranker }, report, at);
+                let Kept { version, learned, report, .. } = self.compute.run(save).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+                (self.rooms.publish)(version.clone(), Arc::new(learned));
                 outcome = Outcome { published: true, version: Some(version), report, ..outcome };
                 self.metrics.runs.with_label_values(&["published"]).inc();
             }
@@ -200,44 +214,7 @@ impl Inner {
         }
         outcome.seconds = begun.elapsed().as_secs_f64();
         self.metrics.seconds.observe(outcome.seconds);
-        tracing::info!(published = outcome.published, events, users, interactions = count, "training took {:.1} s", outcome.seconds);
+        tracing::info!(published = outcome.published, events, users, interactions, "training took {:.1} s", outcome.seconds);
         serde_json::to_value(outcome).map_err(|error| failed(&error))
-    }
-
-    /// Reads the whole log as one opinion a user and item.
-    async fn examples(self: &Arc<Self>) -> Result<Examples, Box<dyn std::error::Error + Send + Sync>> {
-        let (mut sequence, mut events) = (0, 0);
-        let mut acts: FxHashMap<Actor, Vec<Act>> = FxHashMap::default();
-        loop {
-            let page = self.rooms.store.events_after(sequence, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            sequence = last.sequence;
-            events += page.len();
-            let table = self.rooms.columns.read();
-            for logged in page {
-                if let (Some(actor), Some(act)) = (logged.event.actor(), self.rooms.signals.act(logged.sequence, &logged.event)) {
-                    // The catalogue's own copy of the id: a million events must not hold a million strings.
-                    let Some(facts) = table.key_of(&act.item).and_then(|key| table.facts(key)) else { continue };
-                    acts.entry(actor).or_default().push(Act { item: facts.item_id.clone(), ..act });
-                }
-            }
-        }
-        let inner = Arc::clone(self);
-        let interactions = move || {
-            let mut actors: Vec<(Actor, Vec<Act>)> = acts.into_iter().collect();
-            actors.sort_unstable_by(|a, b| a.0.cmp(&b.0)); // the result must not depend on a map's order
-            let table = inner.rooms.columns.read();
-            let mut interactions = Vec::new();
-            for (number, (_, acts)) in (0u32..).zip(&actors) {
-                let first = interactions.len();
-                for (item, opinion) in inner.rooms.signals.opinions(acts) {
-                    let Some(item) = table.key_of(&item) else { continue };
-                    interactions.push(Interaction { actor: number, item, at_ms: opinion.at.millis(), weight: opinion.weight });
-                }
-                interactions[first..].sort_unstable_by_key(|interaction| (interaction.at_ms, interaction.item));
-            }
-            Examples { interactions, events, users: actors.len() }
-        };
-        Ok(self.compute.run(interactions).await?)
     }
 }

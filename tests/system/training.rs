@@ -99,7 +99,7 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     let client = server.client();
     assert!(is_collaborative(&probe(&client).await));
     assert_eq!(client.get("/admin/train").await.good()["last"], Json::Null);
-    assert!(client.metrics().await.contains(&format!("inkling_collaborative_info{{version=\"{}\"}} 1", versions[2])));
+    assert!(client.metrics().await.contains(&format!("inkling_learned_info{{version=\"{}\"}} 1", versions[2])));
     server.stop().await;
 
     // The newest is torn: an older one serves, and the log says so.
@@ -112,7 +112,7 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     let line = server.logged("cannot be used").await;
     assert!(line.contains("WARN") && line.contains(&versions[2]), "{line}");
     assert!(is_collaborative(&probe(&server.client()).await));
-    assert!(server.client().metrics().await.contains(&format!("inkling_collaborative_info{{version=\"{}\"}} 1", versions[1])));
+    assert!(server.client().metrics().await.contains(&format!("inkling_learned_info{{version=\"{}\"}} 1", versions[1])));
     server.stop().await;
 
     // All are torn: the start works, and learns anew from the log.
@@ -160,4 +160,49 @@ async fn new_events_set_off_a_training() {
 
     until("a training has run", || async { client.get("/admin/train").await.good()["last"]["published"] == true }).await;
     assert!(is_collaborative(&probe(&client).await));
+}
+
+/// Words that no model knows, and what the people of this shop mean by them.
+const SLANG: [(&str, &str); 4] = [("zorblat", "Oak table"), ("mipfin", "Rain jacket"), ("quandle", "Jazz record"), ("trebbix", "Phone charger")];
+
+#[tokio::test]
+async fn words_that_led_to_items_teach_what_such_words_mean_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder.path(), &[("INKLING_TRAINING__EVERY_EVENTS", "0")]).await;
+    let client = server.client();
+    let items = SLANG.iter().flat_map(|(_, thing)| (0..12).map(move |n| json!({"item_id": format!("{thing} {n}"), "title": format!("{thing} number {n}")})));
+    client.post("/items", &Json::from(items.collect::<Vec<_>>())).await;
+    let click = |session: usize, words: &str, thing: &str, n: usize| {
+        json!({"type": "click", "session_id": format!("s{session}"), "item_id": format!("{thing} {}", n % 12), "text": words,
+            "timestamp": format!("2025-02-01T{:02}:{:02}:00Z", session / 60, session % 60)})
+    };
+    let mut clicks = Vec::new();
+    for session in 0..120 {
+        let (word, thing) = SLANG[session % 4];
+        let words = format!("{word} {}", ["please", "for me", "sale", "new", "cheap", "best"][session / 4 % 6].repeat(1 + session / 24));
+        clicks.extend([click(session, &words, thing, session), click(session, &words, thing, session + 5)]);
+    }
+    client.post("/feedback", &json!(clicks)).await;
+    client.all_searchable().await;
+    let found = async |word: &str, thing: &str| {
+        let answer = client.recommend(&json!({"text": format!("{word} gift"), "limit": 5})).await;
+        answer["items"].as_array().unwrap().iter().filter(|item| item["item_id"].as_str().unwrap().starts_with(thing)).count()
+    };
+    let mut before = 0;
+    for (word, thing) in SLANG {
+        before += found(word, thing).await;
+    }
+
+    let report = client.post("/admin/train", &json!({})).await;
+
+    assert!(report["report"]["adapter"]["published"] == true, "{report}");
+    let mut after = 0;
+    for (word, thing) in SLANG {
+        after += found(word, thing).await;
+    }
+    assert!(after >= 18 && after > before + 5, "{before} of 20 before, {after} after: {report}");
+    server.stop().await;
+    let server = Server::start(folder.path()).await;
+    let answer = server.client().recommend(&json!({"text": "quandle gift", "limit": 1})).await;
+    assert!(answer["items"][0]["item_id"].as_str().unwrap().starts_with("Jazz record"), "a restart knows it too: {answer}");
 }

@@ -81,6 +81,11 @@ impl QueryTerms {
         self.0.is_empty()
     }
 
+    /// How many different terms there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn pairs(&self) -> &[(u32, f32)] {
         &self.0
     }

@@ -42,22 +42,18 @@ impl Marks {
         self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
     }
 
+    /// Whether it is the better guess of two that cost the same.
+    pub(super) fn better_than(&self, other: &Self) -> bool {
+        self.mean() > other.mean()
+    }
+
     /// Whether the difference is more than chance: [`STANDARD_ERRORS`] of the paired difference.
     pub(super) fn clearly_better_than(&self, other: &Self) -> bool {
-        self.better_than(other, STANDARD_ERRORS)
-    }
-
-    /// Whether the difference is likelier than not more than chance, for a choice between two that are as good a guess: one standard error.
-    pub(super) fn probably_better_than(&self, other: &Self) -> bool {
-        self.better_than(other, 1.0)
-    }
-
-    fn better_than(&self, other: &Self, errors: f64) -> bool {
         let differences: Vec<f64> = self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect();
         let count = differences.len().max(1) as f64;
         let mean = differences.iter().sum::<f64>() / count;
         let variance = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-        mean > 0.0 && mean > errors * (variance / count).sqrt()
+        mean > 0.0 && mean > STANDARD_ERRORS * (variance / count).sqrt()
     }
 }
 

@@ -10,7 +10,7 @@ use super::selection::{DEPTH, Marks};
 use crate::domain::{Feature, FeatureVector};
 
 /// What a weight is multiplied with.
-const FACTORS: [f32; 6] = [0.0, 0.25, 0.5, 0.707, 1.414, 2.0];
+const FACTORS: [f32; 7] = [0.0, 0.25, 0.5, 0.707, 1.414, 2.0, 4.0];
 /// What a weight of 0 is tried at.
 const BEGINNINGS: [f32; 2] = [0.05, 0.2];
 /// How often all features are gone through at most.
@@ -38,7 +38,7 @@ pub(super) struct Found {
     /// NDCG@10 of the weights to start from and of weights that were fitted on the other half of the questions.
     pub(super) before: f64,
     pub(super) after: f64,
-    /// Whether that gain is more than chance.
+    /// Whether they do better there.
     pub(super) wins: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn fit(questions: &[Question], start: &FeatureVector) -> Option<Found
     }
     let (before, after) = (Marks::new(before), Marks::new(after));
     let all: Vec<&Question> = questions.iter().collect();
-    Some(Found { weights: ascend(&all, start), before: before.mean(), after: after.mean(), wins: after.probably_better_than(&before) })
+    Some(Found { weights: ascend(&all, start), before: before.mean(), after: after.mean(), wins: after.better_than(&before) })
 }
 
 fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
@@ -65,11 +65,15 @@ fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
     let (mut weights, mut best) = (*start, mean(start));
     let moves = |feature: Feature| questions.iter().any(|question| question.candidates.iter().any(|candidate| candidate[feature as usize] != 0.0));
     // What is rejected is no matter of taste.
-    let features: Vec<usize> =
-        Feature::ALL.into_iter().filter(|feature| *feature != Feature::Rejected && moves(*feature)).map(|feature| feature as usize).collect();
+    let features = Feature::ALL.into_iter().filter(|feature| *feature != Feature::Rejected && moves(*feature));
+    let mut features: Vec<usize> = features.map(|feature| feature as usize).collect();
+    // Only ratios matter, so the one that counts most stays as it is: those that these questions say nothing of (the history, where nobody who
+    // searched had one) keep their ratio to it.
+    features.sort_by(|a, b| start[*b].total_cmp(&start[*a]));
+    let features = features.get(1..).unwrap_or_default();
     for _ in 0..MOST_ROUNDS {
         let round_began = best;
-        for &feature in &features {
+        for &feature in features {
             let now = weights[feature];
             let tries: Vec<f32> = if now == 0.0 { BEGINNINGS.to_vec() } else { FACTORS.iter().map(|factor| factor * now).collect() };
             let tried = tries.into_iter().map(|weight| {
@@ -137,7 +141,8 @@ mod tests {
         let found = fit(&questions(300), &weights(1.0, 0.2)).unwrap();
 
         assert!(found.wins && found.after > found.before + 0.1, "{found:?}");
-        assert!(found.weights[1] > found.weights[0]);
+        assert!(found.weights[1] > 2.0 * 0.2, "{found:?}");
+        assert!((found.weights[0] - 1.0).abs() < 1e-6, "only ratios matter");
         assert_eq!(found.weights[2..], [0.3; Feature::ALL.len() - 2]);
     }
 

@@ -135,58 +135,78 @@ impl Inner {
                 true
             })
         };
-        let mut wanted: Vec<(u64, &str, f32, Option<Embedding>)> = Vec::new();
+        let mut wanted: Vec<Wanted<'_>> = Vec::new();
         let mut items = Vec::new();
         for (key, title, weight) in &liking.items {
             let hash = name("item", &key.0.to_string());
             if !remembered(hash, *weight) {
                 items.push((*key, wanted.len()));
-                wanted.push((hash, title.as_deref().unwrap_or(""), *weight, None));
+                wanted.push(Wanted { hash, item: Some(*key), words: title.as_deref().unwrap_or(""), weight: *weight, embedding: None });
             }
         }
         for (text, weight) in &liking.texts {
             let hash = name("text", text);
             if !remembered(hash, *weight) {
-                wanted.push((hash, text, *weight, self.remembered.texts.get(&hash)));
+                wanted.push(Wanted { hash, item: None, words: text, weight: *weight, embedding: self.remembered.texts.get(&hash) });
             }
         }
         if !items.is_empty() {
             let keys: Vec<ItemKey> = items.iter().map(|(key, _)| *key).collect();
             for (key, embedding) in within(deadline, Part::Index, models.index.embeddings(&keys)).await? {
                 if let Some((_, place)) = items.iter().find(|(item, _)| *item == key) {
-                    wanted[*place].3 = Some(embedding);
+                    wanted[*place].embedding = Some(embedding);
                 }
             }
         }
-        let new: Vec<usize> = (items.len()..wanted.len()).filter(|place| wanted[*place].3.is_none()).collect();
+        let new: Vec<usize> = (items.len()..wanted.len()).filter(|place| wanted[*place].embedding.is_none()).collect();
         if !new.is_empty() {
-            let texts = new.iter().map(|place| clean(wanted[*place].1)).collect();
+            let texts = new.iter().map(|place| clean(wanted[*place].words)).collect();
             let encoded = within(deadline, Part::Encoder, models.encoder.encode_bulk(texts)).await?;
             for (place, embedding) in new.into_iter().zip(encoded) {
-                embedding.iter().for_each(|embedding| self.remembered.texts.insert(wanted[place].0, embedding.clone()));
-                wanted[place].3 = embedding;
+                embedding.iter().for_each(|embedding| self.remembered.texts.insert(wanted[place].hash, embedding.clone()));
+                wanted[place].embedding = embedding;
             }
         }
-        for (hash, words, weight, embedding) in wanted {
-            let alike = Arc::new(within(deadline, Part::Index, alike(models, words, embedding.as_ref(), search)).await?);
-            likeness.note(&alike, weight);
+        for one in wanted {
+            let alike = Arc::new(within(deadline, Part::Index, one.alike(models, search)).await?);
+            likeness.note(&alike, one.weight);
             if anything {
-                self.remembered.lists.insert(hash, (Instant::now(), alike));
+                self.remembered.lists.insert(one.hash, (Instant::now(), alike));
             }
         }
         Ok(likeness)
     }
 }
 
-async fn alike(models: &ModelSet, words: &str, embedding: Option<&Embedding>, search: Search<'_>) -> Result<Alike, IndexError> {
-    let index: &dyn VectorIndex = &*models.index;
-    let meaning = match embedding {
-        Some(embedding) => above_the_last(&index.nearest(embedding, search).await?),
-        None => Vec::new(),
-    };
-    let terms = models.lexicon.query_terms(&clean(words));
-    let words = if terms.is_empty() { Vec::new() } else { share_of_the_best(&index.matching(&terms, search).await?) };
-    Ok(Alike { meaning, words })
+/// A liking whose list is not remembered.
+struct Wanted<'a> {
+    hash: u64,
+    /// The liked item, or a text.
+    item: Option<ItemKey>,
+    words: &'a str,
+    weight: f32,
+    embedding: Option<Embedding>,
+}
+
+impl Wanted<'_> {
+    async fn alike(&self, models: &ModelSet, search: Search<'_>) -> Result<Alike, IndexError> {
+        let index: &dyn VectorIndex = &*models.index;
+        let meaning = match &self.embedding {
+            Some(embedding) => above_the_last(&index.nearest(embedding, search).await?),
+            None => Vec::new(),
+        };
+        let terms = models.lexicon.query_terms(&clean(self.words));
+        if terms.is_empty() {
+            return Ok(Alike { meaning, words: Vec::new() });
+        }
+        let hits = index.matching(&terms, search).await?;
+        // What an item shares with itself; where a filter leaves only strangers, the best of them must not count as its like.
+        let most = match self.item {
+            Some(item) => index.lexical_scores(&terms, &[item]).await?.first().map(|(_, score)| *score),
+            None => None,
+        };
+        Ok(Alike { meaning, words: share_of(most, &hits) })
+    }
 }
 
 /// Cosines as their share of the way from the last of the list to 1: models differ in how near they put strangers (.75 for one, .1 for another).
@@ -196,10 +216,11 @@ fn above_the_last(hits: &[Hit]) -> Vec<(ItemKey, f32)> {
     hits.iter().map(|hit| (hit.key, ((hit.score.get() - last) / way).clamp(0.0, 1.0))).collect()
 }
 
-/// BM25 as a share of the best, which is the liked item itself where it may be found.
-fn share_of_the_best(hits: &[Hit]) -> Vec<(ItemKey, f32)> {
-    let best = hits.first().map_or(1.0, |hit| hit.score.get()).max(f32::MIN_POSITIVE);
-    hits.iter().map(|hit| (hit.key, hit.score.get() / best)).collect()
+/// BM25 as a share of `most`, else of the best of the list.
+fn share_of(most: Option<f32>, hits: &[Hit]) -> Vec<(ItemKey, f32)> {
+    let best = hits.first().map_or(0.0, |hit| hit.score.get());
+    let most = most.unwrap_or(best).max(f32::MIN_POSITIVE);
+    hits.iter().map(|hit| (hit.key, (hit.score.get() / most).min(1.0))).collect()
 }
 
 #[cfg(test)]
@@ -225,11 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn likeness_is_measured_from_the_last_of_the_list_in_meaning_and_from_the_best_in_words() {
+    fn likeness_is_measured_from_the_last_of_the_list_in_meaning_and_as_a_share_of_all_words() {
         let close = |found: Vec<(ItemKey, f32)>, expected: &[f32]| found.iter().zip(expected).all(|((_, a), b)| (a - b).abs() < 1e-5);
 
         assert!(close(above_the_last(&hits(&[1.0, 0.9, 0.8])), &[1.0, 0.5, 0.0]));
         assert!(close(above_the_last(&hits(&[1.0, 1.0])), &[0.0, 0.0]) && above_the_last(&[]).is_empty());
-        assert!(close(share_of_the_best(&hits(&[8.0, 2.0])), &[1.0, 0.25]) && share_of_the_best(&[]).is_empty());
+        assert!(close(share_of(None, &hits(&[8.0, 2.0])), &[1.0, 0.25]) && share_of(None, &[]).is_empty());
+        assert!(close(share_of(Some(10.0), &hits(&[8.0, 2.0])), &[0.8, 0.2]) && close(share_of(Some(4.0), &hits(&[8.0])), &[1.0]));
     }
 }

@@ -52,7 +52,7 @@ pub struct Merged {
 pub struct Alias {
     /// The session or the old user.
     pub name: Actor,
-    /// When it was merged, for the last time.
+    /// When it became this user's, or that of somebody who was merged into this user; a repeated merge does not change it.
     pub at: Timestamp,
 }
 

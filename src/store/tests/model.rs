@@ -31,6 +31,8 @@ enum Write {
     Hold,
     Release,
     FlushedUnderLease(Revision),
+    Merge(Actor, UserId, Timestamp),
+    Erase(Actor, Timestamp),
 }
 
 /// A merge patch.
@@ -48,16 +50,18 @@ enum Change {
 enum Step {
     /// At once: most share a commit.
     Together(Vec<Write>),
-    Expose(u8, u8),
+    /// The answer's number, how many items it shows, and to whom.
+    Expose(u8, u8, Who),
+    /// What is older is deleted, as far as there are rows of that kind.
+    Expire(Ageing, Timestamp),
     /// The store is closed and opened again.
     Reopen,
     /// Parts of what there is: a page, a part of the log, a history.
-    Look {
-        after: u8,
-        from: u8,
-        limit: usize,
-    },
+    Look { after: u8, from: u8, limit: usize },
 }
+
+/// A user, a session, or both.
+type Who = (Option<UserId>, Option<SessionId>);
 
 fn any_id() -> impl Strategy<Value = ItemId> {
     (0..NAMES).prop_map(|n| id(&format!("item {n}")))
@@ -81,14 +85,37 @@ fn value(variant: u8) -> Json {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    (prop::option::of(0..6u8), 0..3u8, prop::option::of(0..2u8), 0..2u8, prop::option::of(0..5i64)).prop_map(|(id, user, session, content, time)| {
-        let who = if user == 2 {
-            json!({"user_id": null, "session_id": "s0"})
-        } else {
-            json!({"user_id": format!("u{user}"), "session_id": session.map(|n| format!("s{n}"))})
-        };
+    (prop::option::of(0..6u8), any_who(), 0..2u8, prop::option::of(0..5i64)).prop_map(|(id, (user, session), content, time)| {
+        let who = json!({"user_id": user, "session_id": session});
         event(with(who, json!({"event_id": id.map(|id| id.to_string()), "value": content, "timestamp": time})))
     })
+}
+
+fn any_user() -> impl Strategy<Value = UserId> {
+    (0..3u8).prop_map(|n| UserId::new(format!("u{n}")).unwrap())
+}
+
+fn any_session() -> impl Strategy<Value = SessionId> {
+    (0..2u8).prop_map(|n| SessionId::new(format!("s{n}")).unwrap())
+}
+
+fn any_who() -> impl Strategy<Value = Who> {
+    prop_oneof![
+        2 => (any_user().prop_map(Some), prop::option::of(any_session())),
+        1 => (Just(None), any_session().prop_map(Some)),
+    ]
+}
+
+fn any_actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![3 => any_user().prop_map(Actor::User), 2 => any_session().prop_map(Actor::Session)]
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    (0..5i64).prop_map(at)
+}
+
+fn any_ageing() -> impl Strategy<Value = Ageing> {
+    prop_oneof![Just(Ageing::Events), Just(Ageing::Exposures), Just(Ageing::SessionAliases), Just(Ageing::Marks)]
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -105,7 +132,9 @@ fn any_write() -> impl Strategy<Value = Write> {
         4 => prop::collection::vec(any_item(), 1..6).prop_map(Write::Put),
         3 => (any_id(), any_change()).prop_map(|(id, change)| Write::Patch(id, change)),
         2 => any_id().prop_map(Write::Delete),
-        5 => (prop::collection::vec(any_event(), 1..6), 0..5i64).prop_map(|(events, now)| Write::Append(events, at(now))),
+        5 => (prop::collection::vec(any_event(), 1..6), any_time()).prop_map(|(events, now)| Write::Append(events, now)),
+        3 => (any_actor(), any_user(), any_time()).prop_map(|(from, into, now)| Write::Merge(from, into, now)),
+        1 => (any_actor(), any_time()).prop_map(|(whom, now)| Write::Erase(whom, now)),
         2 => (0..2u8, prop::collection::vec((0..4u8, 1..4u8), 1..4)).prop_map(|(model, vectors)| Write::Embed(model, vectors)),
         2 => (0..2u8, 0..9i64).prop_map(|(collection, revision)| Write::Flushed(collection, Revision(revision))),
         1 => Just(Write::Hold),
@@ -117,7 +146,8 @@ fn any_write() -> impl Strategy<Value = Write> {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(any_write(), 1..5).prop_map(Step::Together),
-        1 => (0..4u8, 0..3u8).prop_map(|(id, items)| Step::Expose(id, items)),
+        2 => (0..4u8, 0..3u8, any_who()).prop_map(|(id, items, who)| Step::Expose(id, items, who)),
+        1 => (any_ageing(), any_time()).prop_map(|(what, before)| Step::Expire(what, before)),
         1 => Just(Step::Reopen),
         2 => (0..NAMES, 0..12u8, 1..8usize).prop_map(|(after, from, limit)| Step::Look { after, from, limit }),
     ]
@@ -154,12 +184,16 @@ fn text_hash(n: u8) -> ContentHash {
     ContentHash::of(&n.to_string())
 }
 
-fn exposure(id: u8, items: u8) -> Exposure {
+fn answer(id: u8) -> RecommendationId {
+    RecommendationId::new(format!("r{id}")).unwrap()
+}
+
+fn exposure(id: u8, items: u8, (user_id, session_id): Who) -> Exposure {
     Exposure {
-        recommendation_id: RecommendationId::new(format!("r{id}")).unwrap(),
+        recommendation_id: answer(id),
         at: at(i64::from(items)),
-        user_id: (items > 0).then(|| UserId::new("u0").unwrap()),
-        session_id: None,
+        user_id,
+        session_id,
         scenario: "home".to_owned(),
         items: (0..items).map(|n| (super::id(&n.to_string()), [f32::from(n); Feature::ALL.len()])).collect(),
     }
@@ -178,6 +212,8 @@ enum Said {
     Events(Vec<EventOutcome>),
     Lease(Option<Lease>),
     Flushed(bool),
+    Merged(Merged),
+    Erased(Receipt),
     Nothing,
 }
 
@@ -207,7 +243,20 @@ async fn perform(store: &Store, write: Write, lease: Option<&Lease>) -> Said {
             Some(lease) => Said::Flushed(store.set_flushed_revision_under(lease, "shared", revision).await.unwrap()),
             None => Said::Nothing,
         },
+        Write::Merge(from, into, now) => Said::Merged(store.merge(&from, &into, now).await.unwrap()),
+        Write::Erase(whom, now) => Said::Erased(store.erase(&whom, now).await.unwrap()),
     }
+}
+
+/// What is remembered of the erased.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Erased {
+    User(UserId),
+    /// A session, whoever was logged in.
+    Visit(SessionId),
+    /// What a session did without a user.
+    Anonymous(SessionId),
+    Event(EventId),
 }
 
 /// What the store should hold.
@@ -218,9 +267,18 @@ struct Reference {
     items: BTreeMap<ItemId, StoredItem>,
     revision: i64,
     attributes: BTreeMap<String, AttributeType>,
-    /// As they were sent.
+    /// As they were sent, as long as they are kept.
     sent: HashMap<EventId, Event>,
     events: Vec<LoggedEvent>,
+    /// The largest sequence that was ever given.
+    newest: i64,
+    /// Whose each name is, and since when; nobody in here is somebody else's again.
+    aliases: BTreeMap<Actor, (UserId, Timestamp)>,
+    /// What may not come back, and what was before which time may not.
+    erased: BTreeMap<Erased, Timestamp>,
+    /// Whether the last deletion of marks was after the last look of who follows.
+    marks_aged: bool,
+    erasures: usize,
     embeddings: BTreeMap<(u8, u8), u8>,
     flushed: BTreeMap<u8, Revision>,
     flushed_shared: Revision,
@@ -302,6 +360,8 @@ impl Reference {
                 }
             }
             (Write::FlushedUnderLease(_), Said::Nothing) => {}
+            (Write::Merge(from, into, now), Said::Merged(merged)) => self.merge(&from, &into, now, &merged),
+            (Write::Erase(whom, now), Said::Erased(receipt)) => self.erase(&whom, now, &receipt),
             (write, said) => panic!("{said:?} to {write:?}"),
         }
     }
@@ -325,21 +385,171 @@ impl Reference {
     }
 
     fn append(&mut self, event: Event, now: Timestamp, outcome: &EventOutcome) {
+        let at = event.timestamp.unwrap_or(now);
+        let is_erased = event.event_id.as_ref().is_some_and(|id| self.erased.contains_key(&Erased::Event(id.clone())));
+        if is_erased || self.is_late(event.user_id.as_ref(), event.session_id.as_ref(), at) {
+            assert_eq!(*outcome, EventOutcome::Duplicate, "{event:?}");
+            return;
+        }
         if let Some(first) = event.event_id.as_ref().and_then(|id| self.sent.get(id)) {
             assert_eq!(*outcome, if *first == event { EventOutcome::Duplicate } else { EventOutcome::Reused });
             return;
         }
-        let EventOutcome::Accepted(sequence) = *outcome else { panic!("{outcome:?} for {event:?}") };
-        assert!(self.events.last().is_none_or(|last| last.sequence < sequence));
+        let owner = self.owner(event.user_id.as_ref(), event.session_id.as_ref());
+        let sequence = match (outcome, &owner) {
+            (EventOutcome::Accepted(sequence), None) => *sequence,
+            (EventOutcome::Moved(sequence, user), Some(owner)) if user == owner => *sequence,
+            _ => panic!("{outcome:?} for {event:?}, which is {owner:?}'s"),
+        };
+        assert!(self.newest < sequence, "{} was given before {sequence}", self.newest);
+        self.newest = sequence;
         if let Some(id) = &event.event_id {
             self.sent.insert(id.clone(), event.clone());
         }
-        self.events.push(LoggedEvent { sequence, event: Event { timestamp: event.timestamp.or(Some(now)), ..event } });
+        let user_id = owner.or_else(|| event.user_id.clone());
+        self.events.push(LoggedEvent { sequence, event: Event { timestamp: Some(at), user_id, ..event } });
+    }
+
+    /// Whether what somebody did at a time was erased before it came.
+    fn is_late(&self, user: Option<&UserId>, session: Option<&SessionId>, at: Timestamp) -> bool {
+        let anonymous = session.filter(|_| user.is_none());
+        let names = [
+            user.map(|user| Erased::User(user.clone())),
+            session.map(|session| Erased::Visit(session.clone())),
+            anonymous.map(|session| Erased::Anonymous(session.clone())),
+        ];
+        names.into_iter().flatten().any(|name| self.erased.get(&name).is_some_and(|erased| at <= *erased))
+    }
+
+    /// Who gets what comes under these names, where that is not the user that is named.
+    fn owner(&self, user: Option<&UserId>, session: Option<&SessionId>) -> Option<UserId> {
+        let name = Actor::of(user, session).expect("somebody");
+        self.aliases.get(&name).map(|(user, _)| user.clone())
+    }
+
+    fn user(&self, user: &UserId) -> UserId {
+        self.owner(Some(user), None).unwrap_or_else(|| user.clone())
+    }
+
+    fn person(&self, actor: &Actor) -> Actor {
+        match actor {
+            Actor::User(user) => Actor::User(self.user(user)),
+            Actor::Session(_) => actor.clone(),
+        }
+    }
+
+    fn merge(&mut self, from: &Actor, into: &UserId, now: Timestamp, merged: &Merged) {
+        let into = self.user(into);
+        assert_eq!(merged.user, into);
+        let was = self.person(from);
+        match from {
+            Actor::User(_) if was == Actor::User(into.clone()) => {}
+            Actor::User(_) => {
+                for (user, _) in self.aliases.values_mut().filter(|(user, _)| Actor::User(user.clone()) == was) {
+                    user.clone_from(&into);
+                }
+                self.aliases.insert(was.clone(), (into.clone(), now));
+            }
+            Actor::Session(_) if self.aliases.get(from).is_some_and(|(user, _)| *user == into) => {}
+            Actor::Session(_) => drop(self.aliases.insert(from.clone(), (into.clone(), now))),
+        }
+        let goes_over = |user: &Option<UserId>, session: &Option<SessionId>| match &was {
+            Actor::User(was) => user.as_ref() == Some(was) && *was != into,
+            Actor::Session(was) => user.is_none() && session.as_ref() == Some(was),
+        };
+        let (mut events, mut exposures) = (0, 0);
+        for event in self.events.iter_mut().map(|logged| &mut logged.event).filter(|event| goes_over(&event.user_id, &event.session_id)) {
+            event.user_id = Some(into.clone());
+            events += 1;
+        }
+        for exposure in self.exposures.values_mut().filter(|exposure| goes_over(&exposure.user_id, &exposure.session_id)) {
+            exposure.user_id = Some(into.clone());
+            exposures += 1;
+        }
+        assert_eq!((merged.events, merged.exposures), (events, exposures), "of {from:?} into {into}");
+        for name in [from, &Actor::User(into)] {
+            assert!(merged.involved.contains(name), "{name:?} among {:?}", merged.involved);
+        }
+    }
+
+    fn erase(&mut self, whom: &Actor, now: Timestamp, receipt: &Receipt) {
+        let person = self.person(whom);
+        let names: BTreeSet<Actor> = match &person {
+            Actor::User(user) => self.names_of(user).map(|(name, _)| name.clone()).chain([person.clone()]).collect(),
+            Actor::Session(_) => [person.clone()].into(),
+        };
+        for name in &names {
+            let mark = match (&person, name) {
+                (_, Actor::User(user)) => Erased::User(user.clone()),
+                (Actor::User(_), Actor::Session(session)) => Erased::Anonymous(session.clone()),
+                (Actor::Session(_), Actor::Session(session)) => Erased::Visit(session.clone()),
+            };
+            self.erased.insert(mark, now);
+        }
+        let is_theirs = |user: &Option<UserId>, session: &Option<SessionId>| match &person {
+            Actor::User(person) => user.as_ref() == Some(person),
+            Actor::Session(person) => session.as_ref() == Some(person),
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.events).into_iter().partition(|logged| is_theirs(&logged.event.user_id, &logged.event.session_id));
+        self.events = kept;
+        for id in gone.iter().filter_map(|logged| logged.event.event_id.clone()) {
+            self.sent.remove(&id);
+            self.erased.insert(Erased::Event(id), now);
+        }
+        let before = (self.exposures.len(), self.aliases.len());
+        self.exposures.retain(|_, exposure| !is_theirs(&exposure.user_id, &exposure.session_id));
+        self.aliases.retain(|name, _| !names.contains(name));
+        let (exposures, aliases) = (before.0 - self.exposures.len(), before.1 - self.aliases.len());
+        assert_eq!((receipt.events, receipt.exposures, receipt.aliases), (gone.len() as u64, exposures as u64, aliases as u64), "of {whom:?}");
+        assert_eq!(receipt.names.iter().cloned().collect::<BTreeSet<_>>(), names);
+        self.erasures += 1;
+    }
+
+    /// The names that were merged into a user.
+    fn names_of(&self, user: &UserId) -> impl Iterator<Item = (&Actor, Timestamp)> {
+        self.aliases.iter().filter(move |(_, (owner, _))| owner == user).map(|(name, (_, at))| (name, *at))
+    }
+
+    /// Deletes what is older than a time; how much that was.
+    fn expire(&mut self, what: Ageing, before: Timestamp) -> usize {
+        let rows = |of: &Self| of.events.len() + of.exposures.len() + of.aliases.len() + of.erased.len();
+        let all = rows(self);
+        match what {
+            Ageing::Events => {
+                let Self { events, sent, .. } = self;
+                events.retain(|logged| logged.at() >= before);
+                sent.retain(|id, _| events.iter().any(|logged| logged.event.event_id.as_ref() == Some(id)));
+            }
+            Ageing::Exposures => self.exposures.retain(|_, exposure| exposure.at >= before),
+            Ageing::SessionAliases => self.aliases.retain(|name, (_, at)| matches!(name, Actor::User(_)) || *at >= before),
+            Ageing::Marks => {
+                self.erased.retain(|_, at| *at >= before);
+                self.marks_aged = true;
+            }
+        }
+        all - rows(self)
+    }
+
+    fn expose(&mut self, id: u8, exposure: Exposure) {
+        let (user, session) = (exposure.user_id.as_ref(), exposure.session_id.as_ref());
+        if !self.is_late(user, session, exposure.at) {
+            let user_id = self.owner(user, session).or_else(|| exposure.user_id.clone());
+            self.exposures.entry(id).or_insert(Exposure { user_id, ..exposure });
+        }
     }
 
     /// Newest first, and where the time is the same the one that came last.
     fn history(&self, actor: &Actor, limit: usize) -> Vec<LoggedEvent> {
-        let mut history: Vec<LoggedEvent> = self.events.iter().filter(|logged| logged.event.actor().as_ref() == Some(actor)).cloned().collect();
+        let is_theirs = |event: &Event| match actor {
+            Actor::User(_) => event.user_id.as_ref().map(|user| Actor::User(user.clone())).as_ref() == Some(actor),
+            // What the session gave to its user it still sees.
+            Actor::Session(session) => {
+                event.session_id.as_ref() == Some(session)
+                    && event.user_id.as_ref().is_none_or(|user| self.aliases.get(actor).is_some_and(|(owner, _)| owner == user))
+            }
+        };
+        let mut history: Vec<LoggedEvent> = self.events.iter().filter(|logged| is_theirs(&logged.event)).cloned().collect();
         history.sort_by_key(|logged| std::cmp::Reverse((logged.event.timestamp, logged.sequence)));
         history.truncate(limit);
         history
@@ -364,7 +574,26 @@ impl Reference {
         let log: Vec<LoggedEvent> = self.events.iter().filter(|logged| logged.sequence > from.0).take(limit).cloned().collect();
         assert_eq!(store.events_after(from.0, limit).await.unwrap(), log);
         for actor in actors() {
-            assert_eq!(store.recent_events(&actor, limit).await.unwrap(), self.history(&actor, limit));
+            let history = self.history(&actor, limit);
+            assert_eq!(store.recent_events(&actor, limit).await.unwrap(), history);
+            let acts = store.recent_acts(&actor, limit).await.unwrap();
+            assert_eq!(acts.iter().map(|act| act.sequence).collect::<Vec<_>>(), history.iter().map(|logged| logged.sequence).collect::<Vec<_>>());
+            assert_eq!(store.person(&actor).await.unwrap(), self.person(&actor));
+        }
+    }
+
+    async fn assert_same_people(&self, store: &Store) {
+        for actor in actors() {
+            let Actor::User(user) = &actor else { continue };
+            let mut names: Vec<Alias> = self.names_of(user).map(|(name, at)| Alias { name: name.clone(), at }).collect();
+            names.sort_by_key(|alias| (alias.at, matches!(alias.name, Actor::User(_)), alias.name.clone()));
+            assert_eq!(store.aliases(user).await.unwrap(), names);
+            let mut all = self.history(&actor, usize::MAX);
+            all.reverse();
+            assert_eq!(store.events_of(user, None, 1_000).await.unwrap(), all);
+            let shown: Vec<Exposure> = self.exposures.values().filter(|exposure| exposure.user_id.as_ref() == Some(user)).cloned().collect();
+            assert_eq!(store.exposure_count(user).await.unwrap(), shown.len() as u64);
+            assert_eq!(store.exposures_of(user, None, 1_000).await.unwrap(), shown);
         }
     }
 
@@ -384,9 +613,10 @@ impl Reference {
 
         assert_eq!(store.event_count().await.unwrap(), self.events.len() as u64);
         assert_eq!(store.events_after(0, 10_000).await.unwrap(), self.events);
-        for (n, exposure) in &self.exposures {
-            assert_eq!(store.exposure(&RecommendationId::new(format!("r{n}")).unwrap()).await.unwrap().as_ref(), Some(exposure));
+        for n in 0..4 {
+            assert_eq!(store.exposure(&answer(n)).await.unwrap().as_ref(), self.exposures.get(&n));
         }
+        self.assert_same_people(store).await;
 
         for model in 0..2 {
             let texts: BTreeSet<u8> = (0..4).collect();
@@ -412,26 +642,53 @@ enum Put {
     Rejected(String),
 }
 
-fn actors() -> [Actor; 4] {
+fn actors() -> [Actor; 5] {
     let user = |id: &str| Actor::User(UserId::new(id).unwrap());
     let session = |id: &str| Actor::Session(SessionId::new(id).unwrap());
-    [user("u0"), user("u1"), session("s0"), session("s1")]
+    [user("u0"), user("u1"), user("u2"), session("s0"), session("s1")]
+}
+
+/// Another process that keeps what it knows of people up to date by the store's numbers.
+struct Follower {
+    seen: PeopleSeen,
+    aliases: BTreeMap<Actor, (UserId, Timestamp)>,
+    erasures: usize,
+}
+
+impl Follower {
+    async fn new(store: &Store, reference: &Reference) -> Self {
+        Self { seen: store.people_seen().await.unwrap(), aliases: reference.aliases.clone(), erasures: reference.erasures }
+    }
+
+    /// Looks again: it is told of every name that stands for somebody else than before, or that somebody was erased.
+    async fn follow(&mut self, store: &Store, reference: &mut Reference) {
+        let changes = store.people_changed(self.seen).await.unwrap();
+        let owner = |aliases: &BTreeMap<Actor, (UserId, Timestamp)>, name: &Actor| aliases.get(name).map(|(user, _)| user.clone());
+        for name in reference.aliases.keys().filter(|name| owner(&reference.aliases, name) != owner(&self.aliases, name)) {
+            assert!(changes.merged.contains(name), "{name:?} among {changes:?}");
+        }
+        if !std::mem::take(&mut reference.marks_aged) {
+            assert_eq!(changes.erased, reference.erasures > self.erasures);
+        }
+        *self = Self { seen: changes.seen, aliases: reference.aliases.clone(), erasures: reference.erasures };
+    }
 }
 
 async fn play(kind: Kind, steps: Vec<Step>) {
     let mut store = temporary(kind).await;
     let mut reference = Reference { shared: kind == Kind::Postgres, ..Reference::default() };
     let mut lease: Option<Lease> = None;
+    let mut follower = Follower::new(&store, &reference).await;
     for step in steps.into_iter().chain([Step::Reopen]) {
         match step {
             Step::Together(writes) => {
                 let held = lease.clone();
                 // Queued in their order, because none of them waits before it is queued.
                 let said = join_all(writes.iter().map(|write| perform(&store, write.clone(), held.as_ref()))).await;
-                // Within a commit leases come first, then what is flushed (`batch::commit`); the rest do not touch each other.
+                // Within a commit leases come first, then what is flushed and who is who (`batch::commit`); the rest do not touch each other.
                 let rank = |write: &Write| match write {
                     Write::Hold | Write::Release => 0,
-                    Write::Flushed(..) | Write::FlushedUnderLease(_) => 1,
+                    Write::Flushed(..) | Write::FlushedUnderLease(_) | Write::Merge(..) | Write::Erase(..) => 1,
                     _ => 2,
                 };
                 let mut both: Vec<(Write, Said)> = writes.into_iter().zip(said).collect();
@@ -445,16 +702,28 @@ async fn play(kind: Kind, steps: Vec<Step>) {
                     }
                 }
             }
-            Step::Expose(id, items) => {
-                assert!(store.record_exposure(exposure(id, items)));
-                reference.exposures.entry(id).or_insert_with(|| exposure(id, items));
+            Step::Expose(id, items, who) => {
+                assert!(store.record_exposure(exposure(id, items, who.clone())));
+                store.set_flushed_revision("any", Revision(1)).await.unwrap(); // the exposure goes with this commit
+                reference.expose(id, exposure(id, items, who));
+            }
+            Step::Expire(what, before) => {
+                let (mut expiry, mut deleted) = (store.expire(what, before), 0);
+                while let Some(rows) = expiry.step().await.unwrap() {
+                    deleted += rows as usize;
+                }
+                assert_eq!(deleted, reference.expire(what, before), "{what:?}");
             }
             Step::Reopen => {
                 store = store.reopened().await;
                 reference.opening += 1;
                 reference.assert_same(&store).await;
+                follower = Follower::new(&store, &reference).await;
             }
-            Step::Look { after, from, limit } => reference.assert_same_parts(&store, after, from, limit).await,
+            Step::Look { after, from, limit } => {
+                reference.assert_same_parts(&store, after, from, limit).await;
+                follower.follow(&store, &mut reference).await;
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) use postgres::Announcements;
 pub(super) use sqlite::FolderLock;
 
 pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Where the truth lies.
 pub(super) enum Database {

@@ -98,7 +98,7 @@ impl App {
             signals: Arc::clone(&signals),
         };
         let ingest = Ingest::new(rooms, &registry)?;
-        ingest.recover().await?;
+        ingest.recover(Timestamp::now()).await?;
         let collection = IndexCollection { name: serving.collection.clone(), index, encoder, lexicon };
         let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
 

@@ -42,6 +42,11 @@ impl Timestamp {
     pub fn millis(self) -> i64 {
         self.0
     }
+
+    /// This time, or `now` where it lies more than a day after it: that is refused from callers, so a clock that was ahead has written it.
+    pub fn believed(self, now: Self) -> Self {
+        if self.0 > now.0.saturating_add(DAY_MS) { now } else { self }
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -95,6 +100,13 @@ mod tests {
 
         assert_eq!(serde_json::to_string(&noon).unwrap(), r#""2026-11-23T12:00:00.000Z""#);
         assert_eq!(serde_json::from_str::<Timestamp>(&noon.millis().to_string()).unwrap(), noon);
+    }
+
+    #[test]
+    fn a_time_is_believed_up_to_a_day_ahead() {
+        let [now, tomorrow, later] = [5, 5 + DAY_MS, 6 + DAY_MS].map(|ms| Timestamp::from_millis(ms).unwrap());
+
+        assert_eq!([now, tomorrow, later].map(|at| at.believed(now)), [now, tomorrow, now]);
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Decayed {
         }
     }
 
+    /// Takes what came after `now_ms` for new.
+    pub(super) fn set_right(&mut self, now_ms: i64) {
+        self.as_of_ms = self.as_of_ms.min(now_ms);
+    }
+
     /// At `now_ms`, which is not before the newest part.
     pub(super) fn at(&self, now_ms: i64, half_life_ms: f64) -> f64 {
         if self.is_empty() { 0.0 } else { self.amount * decay(now_ms.saturating_sub(self.as_of_ms) as f64, half_life_ms) }
@@ -89,6 +94,13 @@ impl Counters {
         let counter = self.of(item, now_ms);
         counter.all_time += weight;
         counter.wanted.add(weight, at_ms, half_life_ms);
+    }
+
+    /// Takes what came after `now_ms` for new.
+    pub(super) fn set_right(&mut self, now_ms: i64) {
+        for counter in self.items.values_mut() {
+            [&mut counter.wanted, &mut counter.shown, &mut counter.answered].into_iter().for_each(|sum| sum.set_right(now_ms));
+        }
     }
 
     pub(super) fn get(&self, item: &ItemId) -> Option<&Counter> {

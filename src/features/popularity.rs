@@ -7,6 +7,9 @@
 //! item that was clicked less often per showing than others counts less, [`LEAST_LIFT`] at least. A scenario's own counts are mixed with those of the
 //! whole site as a Dirichlet prior of [`PRIOR_EVENTS`] events (as Zhai & Lafferty 2001 smooth a document's words): a new scenario begins with
 //! what is wanted elsewhere.
+//!
+//! A clock that was ahead has left acts that no later one would come up to for as long as it was ahead. So times more than a day after `now` are
+//! taken for `now`, and so are those of the counts, once the clock is set right.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -17,7 +20,7 @@ use std::{
 use quick_cache::{Weighter, sync::Cache};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::domain::{DAY_MS, Exposure, ItemId, ItemKey, RecommendationId};
+use crate::domain::{DAY_MS, Exposure, ItemId, ItemKey, RecommendationId, Timestamp};
 
 use super::{
     columns::Table,
@@ -167,27 +170,30 @@ impl Popularity {
         Self { half_life_ms, state: Mutex::new(state), kept, names: RandomState::new() }
     }
 
-    /// Counts acts, each with the answer that it followed from, in any order of time.
-    pub fn count<'a>(&self, signals: &Signals, acts: impl IntoIterator<Item = (&'a Act, Option<&'a RecommendationId>)>) {
+    /// Counts acts, each with the answer that it followed from, in any order of time; `now` is the clock's.
+    pub fn count<'a>(&self, signals: &Signals, now: Timestamp, acts: impl IntoIterator<Item = (&'a Act, Option<&'a RecommendationId>)>) {
         let mut state = self.lock();
+        state.set_right(now.millis());
         for (act, answer) in acts {
+            let at_ms = act.at.believed(now).millis();
             if signals.is_impression(act.kind) {
-                state.show(&act.item, act.at.millis(), self.half_life_ms).reported = true;
+                state.show(&act.item, at_ms, self.half_life_ms).reported = true;
             }
             let weight = signals.popularity_weight(act);
             if weight > 0.0 {
-                state.want(act, weight, answer, self.half_life_ms);
+                state.want(&act.item, weight, at_ms, answer, self.half_life_ms);
             }
         }
     }
 
-    /// Counts what an answer showed.
-    pub fn show(&self, exposure: &Exposure) {
+    /// Counts what an answer showed; `now` is the clock's.
+    pub fn show(&self, exposure: &Exposure, now: Timestamp) {
         let mut state = self.lock();
+        state.set_right(now.millis());
         let scenario = state.scenario(&exposure.scenario, self.half_life_ms);
         if state.answers.insert(hash(&exposure.recommendation_id), scenario) {
             for (item, _) in &exposure.items {
-                state.show(item, exposure.at.millis(), self.half_life_ms);
+                state.show(item, exposure.at.believed(now).millis(), self.half_life_ms);
             }
         }
     }
@@ -247,20 +253,35 @@ impl Made {
 }
 
 impl State {
-    fn want(&mut self, act: &Act, weight: f64, answer: Option<&RecommendationId>, half_life_ms: f64) {
-        let at_ms = act.at.millis();
+    /// After a clock that was ahead.
+    fn set_right(&mut self, now_ms: i64) {
+        if self.newest_ms.max(self.newest_shown_ms) <= now_ms.saturating_add(DAY_MS) {
+            return;
+        }
+        self.newest_ms = self.newest_ms.min(now_ms);
+        self.newest_shown_ms = self.newest_shown_ms.min(now_ms);
+        self.changes += 1;
+        [&mut self.shown, &mut self.answered_of_shown].into_iter().for_each(|sum| sum.set_right(now_ms));
+        self.all.set_right(now_ms);
+        for scenario in &mut self.scenarios {
+            scenario.counters.set_right(now_ms);
+            scenario.wanted.set_right(now_ms);
+        }
+    }
+
+    fn want(&mut self, item: &ItemId, weight: f64, at_ms: i64, answer: Option<&RecommendationId>, half_life_ms: f64) {
         self.newest_ms = self.newest_ms.max(at_ms);
         self.changes += 1;
-        self.all.want(&act.item, weight, at_ms, self.newest_ms);
+        self.all.want(item, weight, at_ms, self.newest_ms);
         let shown = answer.and_then(|answer| self.answers.get(hash(answer)).copied());
         if let Some(scenario) = shown.flatten().and_then(|number| self.scenarios.get_mut(usize::from(number))) {
-            scenario.counters.want(&act.item, weight, at_ms, self.newest_ms);
+            scenario.counters.want(item, weight, at_ms, self.newest_ms);
             scenario.wanted.add(weight, at_ms, half_life_ms);
         }
-        let counter = self.all.of(&act.item, self.newest_ms);
+        let counter = self.all.of(item, self.newest_ms);
         // A showing is answered once, whatever is done with the item then; without an answer's name, where somebody reports the showings.
         let counts = match answer {
-            Some(answer) => shown.is_some() && self.answered.insert(FxBuildHasher.hash_one((answer, &act.item)), ()),
+            Some(answer) => shown.is_some() && self.answered.insert(FxBuildHasher.hash_one((answer, item)), ()),
             None => counter.reported,
         };
         if counts {
@@ -347,11 +368,16 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EventType, Revision, StoredItem, Timestamp};
+    use crate::domain::{EventType, Revision, StoredItem};
     use crate::features::{Columns, FeatureSettings, Preset};
 
     fn signals() -> Signals {
         Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()
+    }
+
+    /// After all that is counted here.
+    fn far() -> Timestamp {
+        Timestamp::from_millis(10_000 * DAY_MS).unwrap()
     }
 
     fn act(kind: EventType, item: &str, day: i64) -> Act {
@@ -364,7 +390,7 @@ mod tests {
     }
 
     fn count(popularity: &Popularity, acts: &[Act]) {
-        popularity.count(&signals(), acts.iter().map(|act| (act, None)));
+        popularity.count(&signals(), far(), acts.iter().map(|act| (act, None)));
     }
 
     fn answer(number: usize) -> RecommendationId {
@@ -402,6 +428,29 @@ mod tests {
     }
 
     #[test]
+    fn after_a_clock_that_was_a_year_ahead_what_is_wanted_now_leads_again() {
+        let columns = catalogue(&["before", "ahead", "now"]);
+        let (popularity, right) = (Popularity::new(7.0), |day: i64| Timestamp::from_millis(day * DAY_MS).unwrap());
+        let counted = |popularity: &Popularity, day, clicks: Vec<Act>| popularity.count(&signals(), right(day), clicks.iter().map(|act| (act, None)));
+        counted(&popularity, 700, vec![click("before", 700); 20]);
+        counted(&popularity, 1_065, vec![click("ahead", 1_065); 10]);
+
+        counted(&popularity, 701, vec![click("now", 701); 15]);
+
+        let ranking = popularity.ranking(&columns.read(), "home");
+        assert_eq!(ranking.best_first(), [ItemKey(0), ItemKey(2), ItemKey(1)]);
+        // As if all had been clicked when the clock was set right, but for what was a day old.
+        let of = |clicks: f64, age_days: f64| (0.4 * clicks * ((-age_days / 7.0).exp2() + 0.1)).ln_1p();
+        for (key, wanted) in [of(20.0, 1.0), of(10.0, 0.0), of(15.0, 0.0)].into_iter().enumerate() {
+            assert!((f64::from(ranking.of(ItemKey(key as u32))) - wanted).abs() < 1e-6, "{key}");
+        }
+        // And so it is read from the log after a restart.
+        let again = Popularity::new(7.0);
+        counted(&again, 701, [vec![click("before", 700); 20], vec![click("ahead", 1_065); 10], vec![click("now", 701); 15]].concat());
+        assert_eq!(again.ranking(&columns.read(), "home").best_first(), ranking.best_first());
+    }
+
+    #[test]
     fn a_category_has_its_own_list_in_the_same_order() {
         let columns = catalogue(&["a1", "b1", "a2", "a3"]);
         let popularity = Popularity::new(7.0);
@@ -417,10 +466,10 @@ mod tests {
         let columns = catalogue(&["everywhere", "cart"]);
         let popularity = Popularity::new(7.0);
         count(&popularity, &vec![click("everywhere", 800); 100]);
-        popularity.show(&shown(1, "cart", &["everywhere", "cart"]));
+        popularity.show(&shown(1, "cart", &["everywhere", "cart"]), far());
         let follow = |acts: &[Act], number: usize| {
             let id = answer(number);
-            popularity.count(&signals(), acts.iter().map(|act| (act, Some(&id))));
+            popularity.count(&signals(), far(), acts.iter().map(|act| (act, Some(&id))));
         };
         let best = |scenario: &str| popularity.ranking(&columns.read(), scenario).best_first()[0];
 
@@ -439,11 +488,11 @@ mod tests {
         let home = |popularity: &Popularity| popularity.ranking(&columns.read(), "nowhere");
         for number in 0..1_000 {
             let items: &[&str] = if number < 100 { &["pushed", "liked"] } else { &["pushed"] };
-            popularity.show(&shown(number, "home", items));
+            popularity.show(&shown(number, "home", items), far());
         }
         for number in 0..30 {
             let (pushed, liked, id) = (click("pushed", 800), click("liked", 800), answer(number));
-            popularity.count(&signals(), [(&pushed, Some(&id)), (&pushed, Some(&id)), (&liked, Some(&id)), (&liked, Some(&id))]);
+            popularity.count(&signals(), far(), [(&pushed, Some(&id)), (&pushed, Some(&id)), (&liked, Some(&id)), (&liked, Some(&id))]);
         }
 
         let ranking = home(&popularity);
@@ -464,7 +513,7 @@ mod tests {
         count(&popularity, &[click("a", 10), click("b", 3)]);
         let before = popularity.ranking(&columns.read(), "home").of(ItemKey(0));
 
-        popularity.show(&shown(1, "home", &["a", "b"])); // 790 days later
+        popularity.show(&shown(1, "home", &["a", "b"]), far()); // 790 days later
         count(&popularity, &vec![act(EventType::Impression, "a", 800); 2_000]);
         count(&popularity, &[click("b", 10)]);
         let after = popularity.ranking(&columns.read(), "home").of(ItemKey(0));

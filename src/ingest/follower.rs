@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{Actor, EventType, LoggedEvent, Revision},
+    domain::{Actor, EventType, LoggedEvent, Revision, Timestamp},
     features::MOST_ANSWERS,
     store::{Changes, StoreError},
 };
@@ -45,7 +45,7 @@ impl Follower {
                 () = self.changes.next(LOOK_AGAIN) => {}
             }
             let looked = Instant::now();
-            match self.inner.catch_up().await {
+            match self.inner.catch_up(Timestamp::now()).await {
                 Ok(()) => {
                     up_to_date = looked;
                     if failing {
@@ -70,14 +70,14 @@ impl Follower {
 impl Inner {
     /// Fills the counters at start, answers first: they tell which scenario an event came from. Says of which types there are events that say
     /// nothing, because they are not configured (any more).
-    pub(super) async fn recover_counters(&self) -> Result<BTreeMap<EventType, u64>, StoreError> {
+    pub(super) async fn recover_counters(&self, now: Timestamp) -> Result<BTreeMap<EventType, u64>, StoreError> {
         let Rooms { store, popularity, signals, .. } = &self.rooms;
         let mut last_seen = store.exposure_before_newest(MOST_ANSWERS).await?;
         loop {
             let answers = store.exposures_after(last_seen.as_ref(), RECOVERY_PAGE).await?;
             let Some(last) = answers.last() else { break };
             last_seen = Some(last.recommendation_id.clone());
-            answers.iter().for_each(|exposure| popularity.show(exposure));
+            answers.iter().for_each(|exposure| popularity.show(exposure, now));
         }
 
         let mut unknown = BTreeMap::<EventType, u64>::new();
@@ -91,13 +91,13 @@ impl Inner {
                     None => *unknown.entry(one.kind).or_default() += 1,
                 }
             }
-            popularity.count(signals, acts.iter().map(|(act, answer)| (act, *answer)));
+            popularity.count(signals, now, acts.iter().map(|(act, answer)| (act, *answer)));
             self.seen_sequence.store(last.sequence, Ordering::Release);
         }
     }
 
     /// Reads everything above what is known here.
-    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+    pub(super) async fn catch_up(&self, now: Timestamp) -> Result<(), StoreError> {
         self.catch_up_with_people().await?;
         let store = &self.rooms.store;
         loop {
@@ -110,7 +110,7 @@ impl Inner {
         loop {
             let events = store.events_after(self.seen_sequence.load(Ordering::Acquire), RECOVERY_PAGE).await?;
             let Some(last) = events.last() else { return Ok(()) };
-            self.count(&events);
+            self.count(&events, now);
             self.seen_sequence.store(last.sequence, Ordering::Release);
             for LoggedEvent { event, .. } in &events {
                 // Both: a session's history may have been read before its user was known.

@@ -148,12 +148,12 @@ impl Ingest {
     }
 
     /// Fills memory with what the store holds; to be called once, before requests are answered.
-    pub async fn recover(&self) -> Result<(), StoreError> {
+    pub async fn recover(&self, now: Timestamp) -> Result<(), StoreError> {
         let Rooms { store, columns, .. } = &self.0.rooms;
         columns.fix_attribute_types(store.attribute_types().await?);
-        let unknown = self.0.recover_counters().await?;
+        let unknown = self.0.recover_counters(now).await?;
         self.0.begin_with_people().await?;
-        self.0.catch_up().await?;
+        self.0.catch_up(now).await?;
         for (kind, events) in unknown {
             tracing::warn!(kind = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
         }
@@ -186,13 +186,13 @@ impl Ingest {
             }
         }
         let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.append_events(valid, now).await? };
-        self.0.learn_of(traces, &stored, &mut outcomes);
+        self.0.learn_of(now, traces, &stored, &mut outcomes);
         Ok(outcomes)
     }
 
     /// Counts what an answer showed; `recommend` logs it.
     pub fn exposed(&self, exposure: &Exposure) {
-        self.0.rooms.popularity.show(exposure);
+        self.0.rooms.popularity.show(exposure, exposure.at);
     }
 
     /// Checks and stores items, one outcome each, in order.
@@ -279,7 +279,7 @@ impl Inner {
         }
     }
 
-    fn learn_of(&self, traces: Vec<Trace>, stored: &[store::EventOutcome], outcomes: &mut [EventOutcome]) {
+    fn learn_of(&self, now: Timestamp, traces: Vec<Trace>, stored: &[store::EventOutcome], outcomes: &mut [EventOutcome]) {
         let mut acts = Vec::with_capacity(traces.len());
         for (trace, outcome) in traces.into_iter().zip(stored) {
             match outcome {
@@ -311,17 +311,17 @@ impl Inner {
         if self.rooms.store.is_shared() {
             self.wrote.notify_one(); // the follower counts them, with those of other processes
         } else {
-            self.rooms.popularity.count(&self.rooms.signals, acts.iter().map(|(act, answer)| (act, answer.as_ref())));
+            self.rooms.popularity.count(&self.rooms.signals, now, acts.iter().map(|(act, answer)| (act, answer.as_ref())));
             self.accepted.send_modify(|total| *total += accepted);
         }
     }
 
     /// Counts what the log holds.
-    fn count(&self, events: &[LoggedEvent]) {
+    fn count(&self, events: &[LoggedEvent], now: Timestamp) {
         let signals = &self.rooms.signals;
         let acts: Vec<_> =
             events.iter().filter_map(|logged| Some((signals.act(logged.sequence, &logged.event)?, logged.event.recommendation_id.as_ref()))).collect();
-        self.rooms.popularity.count(signals, acts.iter().map(|(act, answer)| (act, *answer)));
+        self.rooms.popularity.count(signals, now, acts.iter().map(|(act, answer)| (act, *answer)));
     }
 
     /// Lets the actor's history be read anew.

@@ -21,6 +21,10 @@ const PASS_EVERY: Duration = Duration::from_secs(86_400);
 const TURN: Duration = Duration::from_secs(20 * 3_600);
 /// After a pass that the database broke off.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
+/// A clock that is further from what it should say has jumped …
+const JUMP_MS: i64 = 3_600_000;
+/// … and gets so long to be set right before anything is deleted by it. A machine that was asleep looks the same.
+const TRUST_AGAIN: Duration = Duration::from_secs(3_600);
 /// A rest is this many times as long as the step before: retention takes a sixth of the writer's time at most.
 const RESTS: u32 = 5;
 /// Items that are read at a time.
@@ -66,14 +70,36 @@ impl Ingest {
     }
 }
 
+/// When the clock was last looked at, and what it said.
+struct Watch {
+    looked: Instant,
+    clock: Timestamp,
+}
+
+impl Watch {
+    /// Whether the clock says something else than the time that has passed since it was last looked at.
+    fn has_jumped(&mut self, looked: Instant, clock: Timestamp) -> bool {
+        let passed = i64::try_from(looked.duration_since(self.looked).as_millis()).unwrap_or(i64::MAX);
+        let off = clock.millis().saturating_sub(self.clock.millis().saturating_add(passed));
+        *self = Self { looked, clock };
+        off.abs() > JUMP_MS
+    }
+}
+
 impl Retention {
     /// Passes once a day until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut pause = FIRST_PASS;
+        let mut watch = Watch { looked: Instant::now(), clock: Timestamp::now() };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
+            }
+            if watch.has_jumped(Instant::now(), Timestamp::now()) {
+                tracing::warn!("the clock has jumped: what is too old is deleted {TRUST_AGAIN:?} from now, if it does not jump again");
+                pause = TRUST_AGAIN;
+                continue;
             }
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
@@ -174,5 +200,21 @@ impl Retention {
                 tokio::task::yield_now().await; // cleaning a long text takes a while
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_jumped_when_it_says_something_else_than_the_time_that_has_passed() {
+        let (start, day) = (Instant::now(), |days: i64| Timestamp::from_millis(days * DAY_MS).unwrap());
+        let passed = |days: u32| start + days * PASS_EVERY;
+        let mut watch = Watch { looked: start, clock: day(100) };
+
+        let jumps = [(1, 101), (2, 467), (3, 468), (4, 104), (5, 105)].map(|(passes, clock)| watch.has_jumped(passed(passes), day(clock)));
+
+        assert_eq!(jumps, [false, true, false, true, false]);
     }
 }

@@ -113,7 +113,7 @@ async fn without_retention_nothing_goes_and_late_events_of_any_order_go_when_the
     let passed = ingest.retention(&settings(30, 10), Arc::new(Vec::new)).pass(at_day(41, 0)).await.unwrap();
     assert_eq!((passed.events, passed.exposures), (3 * 1_200, 3 * 3));
     assert_eq!(ingest.0.rooms.store.event_count().await.unwrap(), 3 * 1_200);
-    ingest.recover().await.unwrap();
+    ingest.recover(at_day(41, 0)).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    domain::{Actor, Embedding, ItemKey, Source},
-    features::{History, Loaded, Ranking, Recollection},
+    domain::{Actor, Embedding, ItemKey, Source, Timestamp},
+    features::{Act, History, Loaded, Ranking, Recollection},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
 };
@@ -282,7 +282,7 @@ impl Inner {
         let session = request.session_id.clone().map(Actor::Session);
         let mut histories: Vec<History> = Vec::new();
         for actor in user.into_iter().chain(session) {
-            match within(deadline, Part::Store, self.history(&actor)).await {
+            match within(deadline, Part::Store, self.history(&actor, request.now)).await {
                 Ok(history) => histories.push(history),
                 Err(part) => degraded.push(part),
             }
@@ -305,7 +305,7 @@ impl Inner {
         }
     }
 
-    async fn history(&self, actor: &Actor) -> Result<History, crate::store::StoreError> {
+    async fn history(&self, actor: &Actor, now: Timestamp) -> Result<History, crate::store::StoreError> {
         let load = async {
             let person = self.store.person(actor).await?;
             let acts = self.store.recent_acts(&person, self.history_events).await?;
@@ -314,7 +314,10 @@ impl Inner {
                 let events = self.store.recent_texts(&person, MOST_TEXTS).await?;
                 texts.extend(events.iter().filter_map(|logged| self.signals.written(logged.sequence, &logged.event)));
             }
-            let history = Recollection { acts: acts.iter().filter_map(|logged| self.signals.logged(logged)).collect(), texts };
+            let mut acts: Vec<Act> = acts.iter().filter_map(|logged| self.signals.logged(logged)).collect();
+            // Beside what a clock that was ahead has written, whatever comes now would be old for as long as it was ahead.
+            acts.iter_mut().map(|act| &mut act.at).chain(texts.iter_mut().map(|text| &mut text.at)).for_each(|at| *at = at.believed(now));
+            let history = Recollection { acts, texts };
             Ok(Loaded { history: Arc::new(history), keep: person == *actor })
         };
         self.histories.of(actor, load).await

@@ -63,8 +63,12 @@ pub(crate) struct Server {
 impl Server {
     /// A new server, ready.
     pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap().keep())
+    }
+
+    /// A new server, ready, with all of its files in that empty folder.
+    pub(crate) fn start_in(folder: PathBuf) -> Self {
         let programs = installed::programs().unwrap_or_else(|| panic!("{}", INSTALL));
-        let folder = tempfile::tempdir().unwrap().keep();
         let guard = outlive_not(&folder);
         if let Some((user, group)) = nobody_for_root() {
             chown(&folder, Some(user), Some(group)).unwrap();

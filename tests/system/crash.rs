@@ -359,7 +359,7 @@ async fn what_was_acknowledged_survives_kill_9_exactly_once_and_the_index_has_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+#[cfg_attr(not(postgres_programs), ignore = "PostgreSQL is not installed (apt install postgresql)")]
 async fn what_was_acknowledged_survives_kill_9_of_server_and_database_exactly_once_and_the_index_has_it_on_postgres() {
     fetch_other("all-minilm-l6-v2");
     let folder = tempfile::tempdir().unwrap();

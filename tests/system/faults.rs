@@ -60,7 +60,7 @@ pub(crate) async fn assert_each_is_there_once(client: &Client, ids: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+#[cfg_attr(not(postgres_programs), ignore = "PostgreSQL is not installed (apt install postgresql)")]
 async fn while_postgres_is_away_writes_are_refused_answers_go_on_and_recovery_needs_no_hand() {
     let mut postgres = postgres_server::Server::start();
     let folder = tempfile::tempdir().unwrap();

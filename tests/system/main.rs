@@ -10,6 +10,8 @@ mod disk;
 mod doors;
 mod durability;
 mod events;
+#[path = "../support/faketime.rs"]
+mod faketime;
 mod faults;
 mod feedback;
 mod importing;

@@ -446,11 +446,8 @@ async fn a_long_read_does_not_keep_an_erasure_in_the_log_for_good() {
 }
 
 #[tokio::test]
-#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+#[cfg_attr(not(postgres_programs), ignore = "PostgreSQL is not installed (apt install postgresql)")]
 async fn after_an_erasure_and_a_vacuum_no_table_of_postgres_holds_anything_of_the_person() {
-    if std::env::var("INKLING_TEST_POSTGRES_URL").is_ok() {
-        return; // that server's files are not ours to read
-    }
     let server = postgres_server::Server::start();
     let store = Temporary::with(StoreSettings { url: Some(server.database().await.parse().unwrap()), ..settings() }).await;
     let (gone, stays) = (Somebody::new(1_200), Somebody::new(800));

@@ -14,11 +14,11 @@ use crate::{
 };
 
 macro_rules! on_postgres {
-    ($($name:ident),* $(,)?) => {
-        mod on_postgres {
+    ($module:ident, $server:ident: $($name:ident),* $(,)?) => {
+        mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+                #[cfg_attr(not($server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
                 async fn $name() { super::$name().await }
             )*
         }
@@ -26,15 +26,20 @@ macro_rules! on_postgres {
 }
 
 on_postgres! {
+    on_postgres, postgres_server:
     a_commit_waits_for_the_one_that_began_before_so_that_numbers_become_visible_in_order,
     a_reader_that_follows_the_log_of_two_writers_misses_nothing,
     replicas_agree_on_keys_revisions_and_attribute_types,
     a_writer_that_dies_or_hangs_in_a_transaction_does_not_stop_the_others,
     the_writing_session_is_durable_whatever_the_default,
-    every_acknowledged_call_has_synced_the_log_and_survives_kill_9_of_the_server,
-    while_the_server_is_away_calls_fail_soon_and_afterwards_succeed_by_themselves,
     a_commit_whose_answer_is_lost_is_not_acknowledged_and_its_retry_counts_once,
     a_slow_network_is_waited_for_and_a_silent_one_ends_in_an_error,
+}
+
+on_postgres! {
+    on_a_server_of_its_own, postgres_programs:
+    every_acknowledged_call_has_synced_the_log_and_survives_kill_9_of_the_server,
+    while_the_server_is_away_calls_fail_soon_and_afterwards_succeed_by_themselves,
 }
 
 /// Two stores on one database, as two processes would have.

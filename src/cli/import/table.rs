@@ -1,7 +1,8 @@
 //! Tables with our own columns (RFC 4180, with `,` `;` or tab): a header that names fields of items or events, a row each.
 //!
 //! Lists are parted by `|`; `attributes.NAME` is a text, `attributes.NAME:number`, `:flag` and `:list` are what they say; `vectors.NAME` holds numbers
-//! parted by spaces. Empty cells are absent. Common other names of columns are understood: `userId`, `itemId`, `event`, `rating`.
+//! parted by spaces. Empty cells are absent. Common other names of columns are understood: `userId`, `itemId`, `event`, `rating`, and `parent_asin`
+//! of the Amazon ratings of 2023 (amazon-reviews-2023.github.io).
 
 use std::borrow::Cow;
 
@@ -84,7 +85,7 @@ impl Column {
             "type" | "event" | "event_type" => Self::Type,
             "user_id" | "userId" | "user" => Self::UserId,
             "session_id" | "sessionId" => Self::SessionId,
-            "item_id" | "itemId" | "item" => Self::ItemId,
+            "item_id" | "itemId" | "item" | "parent_asin" => Self::ItemId,
             "recommendation_id" => Self::RecommendationId,
             "value" => Self::Value,
             "rating" | "stars" => Self::Rating,
@@ -445,6 +446,8 @@ mod tests {
         let fault = json(header, Kind::Interactions, "u,i,bought,4.5,,train", TimeUnit::Auto).unwrap_err();
         assert!(fault.detail.contains("--type bought="), "{fault:?}");
         assert_eq!(json("user_id,item_id,rating", Kind::Interactions, "u,i,3", TimeUnit::Auto).unwrap()["type"], "rating");
+        let of_amazon = json("user_id,parent_asin,rating,timestamp", Kind::Interactions, "u,i,3,1514764800000", TimeUnit::Auto).unwrap();
+        assert_eq!(of_amazon, serde_json::json!({"type": "rating", "user_id": "u", "item_id": "i", "value": 3.0, "timestamp": "2018-01-01T00:00:00.000Z"}));
     }
 
     #[test]

@@ -40,9 +40,13 @@ pub(super) async fn apply(connection: &mut Connection, request: &LeaseRequest) -
             let text = "INSERT INTO leases (name, holder, epoch, expires_at) VALUES ($1, $2, 1, $3) ON CONFLICT (name) DO UPDATE \
                         SET epoch = leases.epoch + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END, \
                         holder = excluded.holder, expires_at = excluded.expires_at \
-                        WHERE leases.holder = excluded.holder OR leases.expires_at <= $4 RETURNING epoch";
-            let expires_at = now.saturating_add(i64::try_from(term.as_millis()).unwrap_or(i64::MAX));
-            let row = query(text).bind(name.as_str()).bind(holder.as_str()).bind(expires_at).bind(free_until).fetch_optional(connection).await?;
+                        WHERE leases.holder = excluded.holder OR leases.expires_at <= $4 OR leases.expires_at > $5 RETURNING epoch";
+            let term = i64::try_from(term.as_millis()).unwrap_or(i64::MAX);
+            let expires_at = now.saturating_add(term);
+            // Nobody is given more than a term: one that ends later was taken while the database's clock was ahead.
+            let believed_until = expires_at.saturating_add(term);
+            let query = query(text).bind(name.as_str()).bind(holder.as_str()).bind(expires_at).bind(free_until).bind(believed_until);
+            let row = query.fetch_optional(connection).await?;
             row.map(|row| Ok(Lease { name: name.clone(), epoch: row.get(0)? })).transpose()
         }
         LeaseRequest::Release { lease } => {
@@ -62,7 +66,7 @@ pub(super) async fn is_held(connection: &mut Connection, lease: &Lease) -> Resul
 impl Store {
     /// Takes the lease of that name for `term`, or renews it; `None` while another process has it.
     ///
-    /// Renew it in time (a third of `term` is usual). Another process may take it as soon as the term is over; [writes under
+    /// Renew it in time (a third of `term` is usual); all who take it name the same term. Another process may take it as soon as the term is over; [writes under
     /// it](Self::set_flushed_revision_under) are refused from then on.
     pub async fn hold_lease(&self, name: &str, term: Duration) -> Result<Option<Lease>, StoreError> {
         let request = LeaseRequest::Hold { name: name.to_owned(), holder: self.shared.holder.clone(), term };

@@ -62,3 +62,16 @@ async fn each_replica_has_an_index_of_its_own_and_finds_it_again() {
     assert_eq!(one.reopened().await.flushed_revision("c").await.unwrap(), Revision(7));
     assert_eq!(other.flushed_revision("c").await.unwrap(), Revision(3));
 }
+
+#[tokio::test]
+#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+async fn a_lease_that_was_taken_while_the_databases_clock_was_ahead_does_not_outlast_its_holder_by_as_much() {
+    let (one, other) = replicas().await;
+    let old = one.hold_lease("index", LONG).await.unwrap().unwrap();
+    assert_eq!(other.hold_lease("index", LONG).await.unwrap(), None);
+
+    one.meddle("UPDATE leases SET expires_at = expires_at + 31536000000").await; // a year
+
+    assert_eq!(other.hold_lease("index", LONG).await.unwrap().unwrap().epoch(), old.epoch() + 1);
+    assert!(!one.set_flushed_revision_under(&old, "shared", Revision(6)).await.unwrap());
+}

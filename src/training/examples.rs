@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Interaction;
 use crate::{
-    domain::{Actor, EventType, ItemKey},
+    domain::{Actor, EventType, ItemKey, Timestamp},
     features::{Act, Columns, Popularity, Ranking, Signals},
     store::{Store, StoreError},
     telemetry::{Compute, ComputeError},
@@ -118,13 +118,19 @@ impl Examples {
         self.worded.split_at(self.worded.len() - kept_back)
     }
 
-    /// What was popular without the acts of these actors on these items.
-    pub(super) fn popularity_without(&self, held_out: &FxHashSet<(u32, ItemKey)>, half_life_days: f32, columns: &Columns, signals: &Signals) -> Arc<Ranking> {
-        let popularity = Popularity::new(half_life_days);
+    /// What was popular without the acts of these actors on these items; `now` is the clock's.
+    pub(super) fn popularity_without(
+        &self,
+        held_out: &FxHashSet<(u32, ItemKey)>,
+        popularity: &Popularity,
+        now: Timestamp,
+        columns: &Columns,
+        signals: &Signals,
+    ) -> Arc<Ranking> {
         let table = columns.read();
         for (actor, acts) in (0u32..).zip(&self.acts) {
             let known = acts.iter().filter(|act| table.key_of(&act.item).is_some_and(|item| !held_out.contains(&(actor, item))));
-            popularity.count(signals, known.map(|act| (act, None)));
+            popularity.count(signals, now, known.map(|act| (act, None)));
         }
         popularity.ranking(&table, "")
     }

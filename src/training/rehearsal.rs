@@ -21,9 +21,9 @@ use super::{
     weights::{self, Question},
 };
 use crate::{
-    domain::{Embedding, FeatureVector, ItemKey},
+    domain::{Embedding, FeatureVector, ItemKey, Timestamp},
     encoder::{EncodeError, Encoder, clean},
-    features::Ranking,
+    features::{Popularity, Ranking},
     index::VectorIndex,
     learned::{Adapter, ItemItem, Learned, Ranker},
     telemetry::Compute,
@@ -137,8 +137,8 @@ impl Rehearsal<'_> {
         let held_out: FxHashSet<(u32, ItemKey)> = asked.iter().copied().chain(liked).collect();
         let popularity = {
             let (examples, columns, signals) = (Arc::clone(self.examples), Arc::clone(&self.rooms.columns), Arc::clone(&self.rooms.signals));
-            let half_life_days = self.rooms.popularity_half_life_days;
-            self.compute.run(move || examples.popularity_without(&held_out, half_life_days, &columns, &signals)).await?
+            let popularity = Popularity::new(self.rooms.popularity_half_life_days);
+            self.compute.run(move || examples.popularity_without(&held_out, &popularity, Timestamp::now(), &columns, &signals)).await?
         };
         let learned = Arc::new(Learned { item_item: known, adapter: on_some, ranker: Ranker::default() });
         let browse = cases.iter().map(|case| Asked { text: None, history: case.history.clone(), relevant: case.relevant.clone() });

@@ -61,12 +61,24 @@ pub enum Feature {
     Profile,
     /// How many of the words of something that the user liked or wrote lately the item shares.
     Wording,
+    /// How far the item's categories, tags and labels are those of what the user liked lately.
+    Affinity,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 9] =
-        [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popularity, Self::Freshness, Self::Rejected, Self::Profile, Self::Wording];
+    pub const ALL: [Self; 10] = [
+        Self::Semantic,
+        Self::Lexical,
+        Self::Collaborative,
+        Self::Similar,
+        Self::Popularity,
+        Self::Freshness,
+        Self::Rejected,
+        Self::Profile,
+        Self::Wording,
+        Self::Affinity,
+    ];
 
     /// The name in artefacts, settings and logs.
     pub fn name(self) -> &'static str {
@@ -80,6 +92,7 @@ impl Feature {
             Self::Rejected => "rejected",
             Self::Profile => "profile",
             Self::Wording => "wording",
+            Self::Affinity => "affinity",
         }
     }
 }

@@ -41,7 +41,7 @@ fn group(feature: Feature) -> &'static str {
         Feature::Popularity => "popularity",
         Feature::Freshness => "freshness",
         Feature::Rejected => "rejected",
-        Feature::Profile | Feature::Wording => "profile",
+        Feature::Profile | Feature::Wording | Feature::Affinity => "profile",
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn named_parts_add_up_and_the_largest_speak_first() {
-        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0, 0.1, 0.05];
+        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0, 0.1, 0.05, 0.0];
 
         let explanation = explain(reasons(parts, Some("en")));
 
@@ -109,7 +109,10 @@ mod tests {
 
     #[test]
     fn the_sentence_speaks_the_language_of_the_request() {
-        assert_eq!(explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary, "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配");
-        assert_eq!(explain(reasons([-0.1; 9], None)).summary, "Fills up the list");
+        assert_eq!(
+            explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary,
+            "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配"
+        );
+        assert_eq!(explain(reasons([-0.1; 10], None)).summary, "Fills up the list");
     }
 }

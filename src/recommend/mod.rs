@@ -2,6 +2,7 @@
 //!
 //! understand → retrieve → rank → arrange → explain → expose
 
+mod affinity;
 mod arrange;
 mod cursor;
 mod eligible;
@@ -253,6 +254,7 @@ impl Inner {
                 Feature::Similar => known(&retrieved.similar, f32::NAN),
                 Feature::Profile => known(&retrieved.likeness.meaning, 0.0),
                 Feature::Wording => known(&retrieved.likeness.words, 0.0),
+                Feature::Affinity => retrieved.affinity.with(&facts),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -364,6 +366,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
         Feature::Lexical => given(!retrieved.lexical.is_empty()) * retrieved.wording,
         Feature::Profile => given(!retrieved.likeness.meaning.is_empty()),
         Feature::Wording => given(!retrieved.likeness.words.is_empty()),
+        Feature::Affinity => given(!retrieved.affinity.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

@@ -16,6 +16,7 @@ use crate::{
 
 use super::{
     Inner,
+    affinity::Affinity,
     eligible::Eligible,
     profile::{Likeness, Liking},
     rank::Sources,
@@ -53,6 +54,8 @@ pub(super) struct Retrieved {
     pub(super) likeness: Likeness,
     /// What its text says of what is rejected, by candidate.
     pub(super) rejected: FxHashMap<ItemKey, f32>,
+    /// What sort of things the user likes.
+    pub(super) affinity: Affinity,
     /// Where each candidate was found.
     pub(super) sources: FxHashMap<ItemKey, Sources>,
     /// The history as the collaborative weights used it, newest first.
@@ -78,6 +81,7 @@ struct Local {
     collaborative: Vec<(ItemKey, f32)>,
     folded: Vec<(ItemKey, f32)>,
     liking: Liking,
+    affinity: Affinity,
     found: Vec<(Source, Vec<ItemKey>)>,
     popularity: Arc<Ranking>,
     eligible: Eligible,
@@ -186,6 +190,7 @@ impl Inner {
                 collaborative: local.collaborative,
                 folded: local.folded,
                 popularity: local.popularity,
+                affinity: local.affinity,
                 eligible: local.eligible,
                 as_of: local.as_of,
                 ..retrieved
@@ -387,6 +392,7 @@ impl Inner {
             liking: if has_profile { Liking::of(&taste, &table) } else { Liking::default() },
             found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular)],
             popularity,
+            affinity: Affinity::of(&taste, &table),
             eligible,
             as_of: taste.as_of,
         }

@@ -32,6 +32,7 @@ pub struct Weights {
     pub rejected: f32,
     pub profile: f32,
     pub wording: f32,
+    pub affinity: f32,
 }
 
 impl Weights {
@@ -51,6 +52,7 @@ impl Weights {
             Feature::Rejected => self.rejected,
             Feature::Profile => self.profile,
             Feature::Wording => self.wording,
+            Feature::Affinity => self.affinity,
         }
     }
 }

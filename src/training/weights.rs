@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_question_is_marked_as_its_sorted_list_would_be() {
-        let one = |score: f32| [score, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let one = |score: f32| std::array::from_fn(|feature| if feature == 0 { score } else { 0.0 });
         let question = Question { candidates: vec![one(0.1), one(0.9), one(0.5), one(0.5)], relevant: vec![0, 3], wanted: 3 };
 
         let expected = (1.0 / 4f64.log2() + 1.0 / 5f64.log2()) / (1.0 + 1.0 / 3f64.log2() + 0.5);

@@ -40,7 +40,7 @@ const PAGE: usize = 1_000;
 /// How long a text may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions of each kind that go through the pipeline: some 5 ms each.
-const MOST_QUESTIONS: usize = 500;
+const MOST_QUESTIONS: usize = 1_000;
 
 /// What somebody knew and asked then, to be asked again.
 #[derive(Debug, Clone)]

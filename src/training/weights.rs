@@ -16,7 +16,9 @@ const BEGINNINGS: [f32; 2] = [0.05, 0.2];
 /// How often all features are gone through at most.
 const MOST_ROUNDS: usize = 6;
 /// Gain that a change must bring, so that noise moves nothing.
-const LEAST_GAIN: f64 = 0.0005;
+const LEAST_GAIN: f64 = 0.001;
+/// The questions are fitted without each part of them in turn.
+const PARTS: usize = 5;
 /// Fewer questions tell nothing.
 const FEWEST: usize = 40;
 
@@ -35,7 +37,7 @@ pub(super) struct Question {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {
     pub(super) weights: FeatureVector,
-    /// NDCG@10 of the weights to start from and of weights that were fitted on the other half of the questions.
+    /// NDCG@10 of the weights to start from and of weights that were fitted on other questions.
     pub(super) before: f64,
     pub(super) after: f64,
     /// Whether they do better there.
@@ -47,17 +49,20 @@ pub(super) fn fit(questions: &[Question], start: &FeatureVector) -> Option<Found
     if questions.len() < FEWEST {
         return None;
     }
-    // What it is worth is seen on questions that it was not fitted on.
-    let halves: [Vec<&Question>; 2] = [0, 1].map(|half| questions.iter().skip(half).step_by(2).collect());
+    // What it is worth is seen on questions that it was not fitted on. The mean of what the parts of the questions say sways less than what all
+    // of them say at once: 480 questions put one weight at .2 in one training and at 1.2 in the next.
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (ours, others) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
-        let weights = ascend(ours, start);
-        before.extend(marks(others, start));
-        after.extend(marks(others, &weights));
+    let mut weights = [0.0; Feature::ALL.len()];
+    for part in 0..PARTS {
+        let (ours, others): (Vec<_>, Vec<_>) = questions.iter().enumerate().partition(|(place, _)| place % PARTS != part);
+        let [ours, others] = [ours, others].map(|part| part.into_iter().map(|(_, question)| question).collect::<Vec<&Question>>());
+        let fitted = ascend(&ours, start);
+        before.extend(marks(&others, start));
+        after.extend(marks(&others, &fitted));
+        weights.iter_mut().zip(fitted).for_each(|(mean, weight)| *mean += weight / PARTS as f32);
     }
     let (before, after) = (Marks::new(before), Marks::new(after));
-    let all: Vec<&Question> = questions.iter().collect();
-    Some(Found { weights: ascend(&all, start), before: before.mean(), after: after.mean(), wins: after.better_than(&before) })
+    Some(Found { weights, before: before.mean(), after: after.mean(), wins: after.better_than(&before) })
 }
 
 fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
@@ -143,15 +148,17 @@ mod tests {
         assert!(found.wins && found.after > found.before + 0.1, "{found:?}");
         assert!(found.weights[1] > 2.0 * 0.2, "{found:?}");
         assert!((found.weights[0] - 1.0).abs() < 1e-6, "only ratios matter");
-        assert_eq!(found.weights[2..], [0.3; Feature::ALL.len() - 2]);
+        assert!(found.weights[2..].iter().all(|weight| (weight - 0.3).abs() < 1e-6));
     }
 
     #[test]
     fn weights_that_are_right_already_do_not_lose_to_noise_and_few_questions_tell_nothing() {
-        let right = fit(&questions(300), &weights(1.0, 0.2)).unwrap().weights;
+        let right = fit(&questions(300), &weights(1.0, 0.2)).unwrap();
 
-        assert!(!fit(&questions(300), &right).unwrap().wins);
-        assert_eq!(fit(&questions(FEWEST - 1), &right), None);
+        let again = fit(&questions(300), &right.weights).unwrap();
+
+        assert!((again.after - right.after).abs() < 0.03, "{right:?} {again:?}");
+        assert_eq!(fit(&questions(FEWEST - 1), &right.weights), None);
     }
 
     #[test]

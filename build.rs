@@ -1,4 +1,5 @@
-//! Before the crate: that migrations are part of it, and whether its tests find a PostgreSQL, an strace, a faketime and the right to mount.
+//! Before the crate: that migrations are part of it, and whether its tests find a PostgreSQL, a Qdrant server, an strace, a faketime and the right to
+//! mount.
 
 #[path = "tests/support/faketime.rs"]
 mod faketime;
@@ -28,6 +29,11 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(postgres_programs)");
     if there && (installed::programs().is_some() || var_os("INKLING_TEST_POSTGRES_URL").is_none()) {
         println!("cargo::rustc-cfg=postgres_programs");
+    }
+    println!("cargo::rerun-if-env-changed=INKLING_TEST_QDRANT_URL");
+    println!("cargo::rustc-check-cfg=cfg(qdrant_server)");
+    if var_os("INKLING_TEST_QDRANT_URL").is_some() {
+        println!("cargo::rustc-cfg=qdrant_server");
     }
     println!("cargo::rerun-if-env-changed=INKLING_TEST_STRACE");
     println!("cargo::rustc-check-cfg=cfg(strace)");

@@ -1,8 +1,9 @@
-//! Which collection of the index answers. Each lies in `index/<name>/`; `index/serving.json` names the one that is complete, and what it was
-//! built by.
+//! Which collection of the index answers. Embedded, each lies in `index/<name>/`; `index/serving.json` names the one that is complete, and what
+//! it was built by. On a server that stands with the collection itself, for all replicas; the last one that was completed counts.
 //!
 //! The file is replaced whole, before requests see another collection and after that one is safely on disk. So whenever the process is killed, one
-//! collection is complete and named, and every other is a leftover: half-filled by a move that was cut off, or outlived by one that was not.
+//! collection is complete and named, and every other is a leftover: half-filled by a move that was cut off, or outlived by one that was not. On a
+//! server, what is left over is what no process claims any more: another replica may still answer from it, or fill it.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +21,10 @@ use crate::{
     config::Settings,
     domain::Revision,
     encoder::{Encoder, Manifest, Precision, PreparedModel},
-    index::{Collections, IndexError, LexicalSettings, VectorIndex},
+    index::{Collections, Home, IndexError, LexicalSettings, Opened, VectorIndex},
+    ingest::Tenure,
     store::Store,
+    telemetry::Compute,
 };
 
 const SERVING: &str = "serving.json";
@@ -88,30 +91,42 @@ pub(super) fn in_words(settings: &BTreeMap<String, Json>) -> String {
     settings.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(" and ")
 }
 
-/// The folder of all collections.
-#[derive(Debug, Clone)]
-pub(super) struct Shelf(PathBuf);
+/// What stands with a complete collection on a server.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Mark {
+    /// Of the collections that were completed; the last one answers.
+    number: u64,
+    #[serde(flatten)]
+    serving: Serving,
+}
+
+/// All collections.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    /// Of the embedded ones.
+    folder: PathBuf,
+    collections: Collections,
+    compute: Compute,
+}
+
+/// Where a catalogue's collections belong.
+pub(super) fn home(data: &Path, store: &Store) -> Home {
+    Home { folder: data.join("index"), catalogue: store.catalogue_id().to_owned() }
+}
 
 impl Shelf {
-    pub(super) fn new(data: &Path) -> Self {
-        Self(data.join("index"))
+    pub(super) fn new(data: &Path, collections: Collections, compute: Compute) -> Self {
+        Self { folder: data.join("index"), collections, compute }
     }
 
-    pub(super) fn folder(&self, collection: &str) -> PathBuf {
-        self.0.join(collection)
-    }
-
-    /// The collections that lie here, complete or not.
-    fn names(&self) -> Vec<String> {
-        let folders = fs::read_dir(&self.0).into_iter().flatten().filter_map(Result::ok).filter(|entry| entry.path().is_dir());
-        let mut names: Vec<String> = folders.filter_map(|folder| folder.file_name().into_string().ok()).collect();
-        names.sort_unstable();
-        names
+    /// Where the collection is, for people.
+    pub(super) fn place(&self, collection: &str) -> PathBuf {
+        self.collections.place(collection)
     }
 
     /// A name for another collection of this encoder.
-    pub(super) fn free_name(&self, encoder: &str) -> String {
-        let taken = self.names();
+    pub(super) async fn free_name(&self, encoder: &str) -> Result<String, IndexError> {
+        let taken = self.collections.names().await?;
         let mut name = encoder.to_owned();
         for number in 2.. {
             if !taken.contains(&name) {
@@ -119,87 +134,130 @@ impl Shelf {
             }
             name = format!("{encoder}.{number}");
         }
-        name
+        Ok(name)
     }
 
-    /// The complete one; `None` where the file is missing, an error where it cannot be read.
-    fn serving(&self) -> io::Result<Option<Serving>> {
-        match fs::read(self.0.join(SERVING)) {
+    /// The complete one; `None` where none is known, an error inside where what should say so cannot be read.
+    async fn serving(&self) -> Result<io::Result<Option<Serving>>, IndexError> {
+        if self.collections.are_shared() {
+            return Ok(Ok(self.marks().await?.into_iter().max_by_key(|mark| mark.number).map(|mark| mark.serving)));
+        }
+        Ok(match fs::read(self.folder.join(SERVING)) {
             Ok(json) => serde_json::from_slice(&json).map(Some).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        })
+    }
+
+    async fn marks(&self) -> Result<Vec<Mark>, IndexError> {
+        Ok(self.collections.marks().await?.into_iter().filter_map(|(_, mark)| serde_json::from_str(&mark).ok()).collect())
+    }
+
+    /// From now on this is the complete one, also after a crash.
+    pub(super) async fn announce(&self, serving: &Serving) -> anyhow::Result<()> {
+        if self.collections.are_shared() {
+            let number = self.marks().await?.iter().map(|mark| mark.number).max().unwrap_or(0) + 1;
+            let mark = serde_json::to_string(&Mark { number, serving: serving.clone() })?;
+            return Ok(self.collections.mark(&serving.collection, mark).await?);
         }
+        let (folder, serving) = (self.folder.clone(), serving.clone());
+        let written = self.compute.run(move || write_serving(&folder, &serving)).await?;
+        written.with_context(|| format!("{} cannot be written", self.folder.join(SERVING).display()))
     }
 
-    /// From now on this is the complete one, also after a crash. Blocks for two fsyncs.
-    pub(super) fn announce(&self, serving: &Serving) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".serving-").tempfile_in(&self.0)?;
-        file.write_all(&serde_json::to_vec_pretty(serving)?)?;
-        file.as_file().sync_all()?;
-        file.persist(self.0.join(SERVING)).map_err(|error| error.error)?;
-        // Makes the rename durable, where folders can be flushed.
-        drop(fs::File::open(&self.0).and_then(|folder| folder.sync_all()));
-        Ok(())
-    }
-
-    /// Deletes a collection that nobody has open. The word of the database goes first: a crash in between leaves a folder that nothing is known
-    /// of, and the next start deletes it.
+    /// Deletes a collection that nobody has open. The word of the database goes first: a crash in between leaves a collection that nothing is
+    /// known of, and the next start deletes it.
     async fn discard(&self, store: &Store, name: &str) -> anyhow::Result<()> {
         store.set_flushed_revision(name, Revision::default()).await?;
-        let folder = self.folder(name);
-        fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))
+        self.collections.discard(name).await.with_context(|| format!("{} cannot be removed", self.place(name).display()))
     }
 
+    /// Deletes a collection on a server, unless a process claims it; whether it did. Takes some seconds.
+    pub(super) async fn discard_forsaken(&self, store: &Store, name: &str) -> anyhow::Result<bool> {
+        let Some(lease) = Tenure::forsaken(store, name).await? else { return Ok(false) };
+        store.set_flushed_revision_under(&lease, name, Revision::default()).await?;
+        let discarded = self.collections.discard(name).await;
+        store.release_lease(lease).await?;
+        discarded?;
+        Ok(true)
+    }
+
+    /// On a server in the background, for it takes some seconds to know that nobody claims one.
     async fn discard_all_but(&self, store: &Store, kept: &str) -> anyhow::Result<()> {
-        for name in self.names().iter().filter(|name| *name != kept) {
-            self.discard(store, name).await?;
-            tracing::info!(collection = name, "removed the collection {name}, which nobody needs any more; its embeddings stay in the database");
+        let told =
+            |name: &str| tracing::info!(collection = name, "removed the collection {name}, which nobody needs any more; its embeddings stay in the database");
+        for name in self.collections.names().await?.into_iter().filter(|name| *name != kept) {
+            if self.collections.are_shared() {
+                let (shelf, store) = (self.clone(), store.clone());
+                tokio::spawn(async move {
+                    match shelf.discard_forsaken(&store, &name).await {
+                        Ok(true) => told(&name),
+                        Ok(false) => tracing::info!(collection = name, "the collection {name} stays: another process has it in use"),
+                        Err(error) => tracing::warn!(error = format!("{error:#}"), "the collection {name} could not be removed; the next start tries again"),
+                    }
+                });
+            } else {
+                self.discard(store, &name).await?;
+                told(&name);
+            }
         }
         Ok(())
     }
 
-    /// Deletes all collections, so that the next start builds one anew.
+    /// Deletes all collections, so that the next start builds one anew; an error, where another process uses one on a server.
     pub(super) async fn clear(&self, store: &Store) -> anyhow::Result<()> {
-        for name in self.names() {
-            self.discard(store, &name).await?;
+        for name in self.collections.names().await? {
+            if !self.collections.are_shared() {
+                self.discard(store, &name).await?;
+            } else if !self.discard_forsaken(store, &name).await? {
+                bail!("{} is in use; ask a server that uses it to build it anew: POST /admin/reindex", self.place(&name).display());
+            }
         }
-        if self.0.exists() {
-            fs::remove_dir_all(&self.0).with_context(|| format!("{} cannot be removed", self.0.display()))?;
+        if !self.collections.are_shared() && self.folder.exists() {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("{} cannot be removed", self.folder.display()))?;
         }
         Ok(())
+    }
+
+    /// To be called before a collection is made: whatever the database knows of one of that name is of one that is gone.
+    pub(super) async fn begin(&self, store: &Store, name: &str) -> anyhow::Result<()> {
+        if !self.collections.are_shared() {
+            return Ok(store.set_flushed_revision(name, Revision::default()).await?);
+        }
+        let tenure = Tenure::claim(store, name);
+        let begun = tenure.comes().await && tenure.set_flushed(Revision::default()).await?;
+        tenure.release().await;
+        if begun { Ok(()) } else { bail!("{} is gone, but another process still writes it: stop that one first", self.place(name).display()) }
     }
 
     /// Opens the complete collection if it is built for what is `wanted`, makes one where there is none, and deletes leftovers. One that is
     /// torn is made anew: all of it can be derived from the store.
-    pub(super) async fn open(
-        &self,
-        collections: &Collections,
-        store: &Store,
-        settings: &Settings,
-        wanted: &BuiltFor,
-        width: usize,
-    ) -> anyhow::Result<(Serving, Arc<dyn VectorIndex>)> {
-        let found = self.serving();
+    pub(super) async fn open(&self, store: &Store, settings: &Settings, wanted: &BuiltFor, width: usize) -> anyhow::Result<(Serving, Arc<dyn VectorIndex>)> {
+        let collections = self.collections.with_lexical(&wanted.lexical);
+        let found = self.serving().await?;
         let name = match self.complete(&found, store, settings, wanted).await? {
             Some(name) => name,
             None => {
-                self.clear(store).await?;
-                store.set_flushed_revision(&wanted.encoder, Revision::default()).await?;
+                if !self.collections.are_shared() {
+                    self.clear(store).await?;
+                }
+                if !self.collections.names().await?.contains(&wanted.encoder) {
+                    self.begin(store, &wanted.encoder).await?;
+                }
                 wanted.encoder.clone()
             }
         };
-        let folder = self.folder(&name);
-        let index = match collections.open(&folder, width).await {
-            Err(IndexError::Unusable { folder, detail }) => {
+        let Opened { index, .. } = match collections.open(&name, width).await {
+            Err(IndexError::Unusable { detail, .. }) if !self.collections.are_shared() => {
                 tracing::warn!(detail, "the index cannot be read; building it anew from the database");
                 self.discard(store, &name).await?;
-                collections.open(&folder, width).await?
+                collections.open(&name, width).await?
             }
             opened => opened?,
         };
         let serving = Serving { collection: name, built: wanted.clone() };
         if !matches!(&found, Ok(Some(found)) if *found == serving) {
-            self.announce(&serving).with_context(|| format!("{} cannot be written", self.0.join(SERVING).display()))?;
+            self.announce(&serving).await?;
         }
         self.discard_all_but(store, &serving.collection).await?;
         Ok((serving, index))
@@ -207,7 +265,7 @@ impl Shelf {
 
     /// The complete collection, if it fits; `None` if there is none, or an empty one.
     async fn complete(&self, found: &io::Result<Option<Serving>>, store: &Store, settings: &Settings, wanted: &BuiltFor) -> anyhow::Result<Option<String>> {
-        let names = self.names();
+        let names = self.collections.names().await?;
         let other = match found {
             Ok(Some(serving)) if names.contains(&serving.collection) => {
                 if serving.built.answers_for(wanted) {
@@ -237,14 +295,21 @@ impl Shelf {
     }
 }
 
+/// Whole or not at all. Blocks for two fsyncs.
+fn write_serving(folder: &Path, serving: &Serving) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".serving-").tempfile_in(folder)?;
+    file.write_all(&serde_json::to_vec_pretty(serving)?)?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(SERVING)).map_err(|error| error.error)?;
+    // Makes the rename durable, where folders can be flushed.
+    drop(fs::File::open(folder).and_then(|folder| folder.sync_all()));
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::Overrides,
-        domain::Item,
-        telemetry::{Compute, Registry},
-    };
+    use crate::{config::Overrides, domain::Item, telemetry::Registry};
 
     struct World {
         folder: tempfile::TempDir,
@@ -256,27 +321,37 @@ mod tests {
 
     impl World {
         async fn with_items(count: usize) -> Self {
+            Self::on(None, count).await
+        }
+
+        async fn on(server: Option<&str>, count: usize) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let overrides = Overrides { data: Some(folder.path().to_owned()), ..Overrides::default() };
-            let settings = Settings::load(&overrides).unwrap();
+            let mut settings = Settings::load(&overrides).unwrap();
+            settings.index.url = server.map(|url| url.parse().unwrap());
             let store = Store::open(folder.path(), &settings.store, &Registry::new()).await.unwrap();
             let item = |i: usize| serde_json::from_value::<Item>(json!({"item_id": i.to_string(), "title": "tent"})).unwrap();
             store.put_items((0..count).map(item).collect()).await.unwrap();
-            let collections = Collections::new(&settings.index, Compute::start("test", 2, 64).unwrap(), &Registry::new()).unwrap();
-            Self { shelf: Shelf::new(folder.path()), folder, settings, store, collections }
+            let home = home(folder.path(), &store);
+            let compute = Compute::start("test", 2, 64).unwrap();
+            let collections = Collections::new(&settings.index, home, compute.clone(), &Registry::new()).unwrap();
+            Self { shelf: Shelf::new(folder.path(), collections.clone(), compute), folder, settings, store, collections }
+        }
+
+        async fn names(&self) -> Vec<String> {
+            self.collections.names().await.unwrap()
         }
 
         async fn open(&self, wanted: &BuiltFor) -> anyhow::Result<Serving> {
-            let collections = self.collections.with_lexical(&wanted.lexical);
             let mut settings = self.settings.clone();
             settings.index.lexical = wanted.lexical.clone();
-            self.shelf.open(&collections, &self.store, &settings, wanted, 4).await.map(|(serving, _)| serving)
+            self.shelf.open(&self.store, &settings, wanted, 4).await.map(|(serving, _)| serving)
         }
 
         /// A collection of another encoder on the shelf, as far filled as a move that was killed left it.
         async fn half_filled(&self, built: &BuiltFor) -> Serving {
-            let name = self.shelf.free_name(&built.encoder);
-            drop(self.collections.with_lexical(&built.lexical).open(&self.shelf.folder(&name), 4).await.unwrap());
+            let name = self.shelf.free_name(&built.encoder).await.unwrap();
+            drop(self.collections.with_lexical(&built.lexical).open(&name, 4).await.unwrap());
             self.store.set_flushed_revision(&name, Revision(1)).await.unwrap();
             Serving { collection: name, built: built.clone() }
         }
@@ -304,7 +379,7 @@ mod tests {
 
         assert_eq!(world.open(&old).await.unwrap(), serving);
 
-        assert_eq!(world.shelf.names(), ["old"]);
+        assert_eq!(world.names().await, ["old"]);
         assert_eq!(world.store.flushed_revision(&leftover.collection).await.unwrap(), Revision(0));
     }
 
@@ -317,7 +392,7 @@ mod tests {
         let refused = world.open(&world.built_by("new", NEW)).await.unwrap_err().to_string();
 
         assert!(refused.contains("was built by old, not by new") && refused.contains("`inkling reindex --data "), "{refused}");
-        assert_eq!(world.shelf.names(), ["new", "old"], "what serves, and what a refused start has no business with, stay");
+        assert_eq!(world.names().await, ["new", "old"], "what serves, and what a refused start has no business with, stay");
     }
 
     #[tokio::test]
@@ -328,17 +403,17 @@ mod tests {
         (new.precision, new.max_tokens) = (Precision::Fp32, 128);
         world.open(&old).await.unwrap();
         let moved = world.half_filled(&new).await;
-        world.shelf.announce(&moved).unwrap();
+        world.shelf.announce(&moved).await.unwrap();
 
         let refused = world.open(&old).await.unwrap_err().to_string();
         for setting in [r#"encoder.model = "all-minilm-l6-v2""#, r#"encoder.precision = "fp32""#, "encoder.max_tokens = 128", "index.lexical.title_weight = 3"]
         {
             assert!(refused.contains(setting), "{refused}");
         }
-        assert_eq!(world.shelf.names(), ["new", "old"]);
+        assert_eq!(world.names().await, ["new", "old"]);
 
         assert_eq!(world.open(&new).await.unwrap(), moved);
-        assert_eq!(world.shelf.names(), ["new"], "the old one outlived the move");
+        assert_eq!(world.names().await, ["new"], "the old one outlived the move");
     }
 
     #[tokio::test]
@@ -353,11 +428,11 @@ mod tests {
         assert!(refused.contains("not with these settings of [index.lexical]") && refused.contains("index.lexical.average_length = 100"), "{refused}");
         let moved = world.half_filled(&new).await;
         assert_eq!(moved.collection, "old.2");
-        world.shelf.announce(&moved).unwrap();
+        world.shelf.announce(&moved).await.unwrap();
 
         assert_eq!(world.open(&new).await.unwrap(), moved);
-        assert_eq!(world.shelf.names(), ["old.2"]);
-        assert_eq!(world.shelf.free_name("old"), "old");
+        assert_eq!(world.names().await, ["old.2"]);
+        assert_eq!(world.shelf.free_name("old").await.unwrap(), "old");
     }
 
     #[tokio::test]
@@ -365,7 +440,7 @@ mod tests {
         let world = World::with_items(0).await;
         world.open(&world.built_by("old", OLD)).await.unwrap();
         assert_eq!(world.open(&world.built_by("new", NEW)).await.unwrap().collection, "new");
-        assert_eq!(world.shelf.names(), ["new"]);
+        assert_eq!(world.names().await, ["new"]);
 
         fs::remove_file(world.folder.path().join("index").join(SERVING)).unwrap(); // as older programs left it
         world.store.set_flushed_revision("new", Revision(5)).await.unwrap();
@@ -379,15 +454,39 @@ mod tests {
         let old = world.built_by("old", OLD);
         world.open(&old).await.unwrap();
         world.half_filled(&world.built_by("new", NEW)).await;
-        fs::remove_dir_all(world.shelf.folder("old")).unwrap();
+        fs::remove_dir_all(world.shelf.place("old")).unwrap();
         world.store.set_flushed_revision("old", Revision(2)).await.unwrap();
 
         assert_eq!(world.open(&old).await.unwrap().collection, "old");
-        assert_eq!((world.shelf.names(), world.store.flushed_revision("old").await.unwrap()), (vec!["old".to_owned()], Revision(0)));
+        assert_eq!((world.names().await, world.store.flushed_revision("old").await.unwrap()), (vec!["old".to_owned()], Revision(0)));
 
         world.store.set_flushed_revision("old", Revision(2)).await.unwrap();
         fs::write(world.folder.path().join("index").join(SERVING), "torn").unwrap();
         assert_eq!(world.open(&old).await.unwrap().collection, "old");
         assert_eq!(world.store.flushed_revision("old").await.unwrap(), Revision(0));
+    }
+
+    #[cfg(feature = "edge")]
+    #[tokio::test]
+    async fn on_a_server_the_collection_that_was_completed_last_answers_and_the_one_that_nobody_claims_goes() {
+        let server = crate::qdrant::Server::start(&crate::qdrant::Storage::default());
+        let world = World::on(Some(&server.url()), 2).await;
+        let old = world.built_by("old", OLD);
+        let mut new = old.clone();
+        new.lexical.average_length = 50.0;
+        assert_eq!(world.open(&old).await.unwrap().collection, "old");
+        assert_eq!(world.open(&old).await.unwrap().collection, "old", "another replica, with an empty folder");
+        let moved = world.half_filled(&new).await;
+
+        assert!(world.open(&new).await.unwrap_err().to_string().contains("was built by old"), "not before it is complete");
+        world.shelf.announce(&moved).await.unwrap();
+
+        assert_eq!(world.open(&new).await.unwrap(), moved);
+        assert!(world.open(&old).await.unwrap_err().to_string().contains("index.lexical.average_length = 50"));
+        let begun = std::time::Instant::now();
+        while world.names().await != ["old.2"] {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     training::{self, Trainer},
 };
 
-use collection::{BuiltFor, Shelf};
+use collection::{BuiltFor, Shelf, home};
 use reindex::Mover;
 
 pub use bulk::WritePath;
@@ -75,9 +75,9 @@ impl App {
         let encoders = EncoderMetrics::register(&registry)?;
         let encoder = Encoder::start(model, &settings.encoder, &encoders)?;
         let lexicon = Arc::new(Lexicon::new(&settings.index.lexical));
-        let collections = Collections::new(&settings.index, compute.clone(), &registry)?;
-        let (shelf, wanted) = (Shelf::new(data), BuiltFor::of(model, settings, &settings.index.lexical));
-        let (serving, index) = shelf.open(&collections, &store, settings, &wanted, encoder.width()).await?;
+        let collections = Collections::new(&settings.index, home(data, &store), compute.clone(), &registry)?;
+        let (shelf, wanted) = (Shelf::new(data, collections.clone(), compute.clone()), BuiltFor::of(model, settings, &settings.index.lexical));
+        let (serving, index) = shelf.open(&store, settings, &wanted, encoder.width()).await?;
         let artefacts = Artefacts::new(data.join("artefacts"), store.catalogue_id(), settings.training.keep_versions);
         let (newest, unreadable) = artefacts.newest::<serde_json::Value>()?;
         for Unreadable { version, reason } in unreadable {
@@ -130,7 +130,7 @@ impl App {
 
         let readiness = Readiness::new(&registry)?;
         readiness.set_encoder(seams::facts_of(&models.snapshot().encoder));
-        let (stop, collection) = (CancellationToken::new(), shelf.folder(&serving.collection));
+        let (stop, collection) = (CancellationToken::new(), shelf.place(&serving.collection));
         let rooms = reindex::Rooms {
             settings: settings.clone(),
             shelf,
@@ -166,7 +166,13 @@ impl App {
         Ok(self.indexer.catch_up(progress).await?)
     }
 
-    /// The folder of the collection that was opened.
+    /// Ends without having served.
+    pub async fn close(self) {
+        self.indexer.release().await;
+        self.store.close().await;
+    }
+
+    /// Where the collection that was opened is: its folder, or its place on a server.
     pub fn collection(&self) -> &std::path::Path {
         &self.collection
     }
@@ -257,13 +263,16 @@ async fn look_after(store: Store, models: Models, readiness: Readiness, stop: Ca
             (Arc::clone(&snapshot.index), snapshot.encoder.is_up())
         };
         readiness.set(Part::Encoder, state(encoder_up));
-        readiness.set(Part::Index, state(index.count().await.is_ok()));
+        readiness.set(Part::Index, state(index.is_up().await));
     }
 }
 
 /// Deletes the index, so that the next start builds it anew, and gives how many items there are.
 pub async fn clear_index(settings: &Settings, store: &Store) -> anyhow::Result<u64> {
-    Shelf::new(&settings.paths.data).clear(store).await?;
+    let data = &settings.paths.data;
+    let compute = Compute::start("reindex", 1, 16)?;
+    let collections = Collections::new(&settings.index, home(data, store), compute.clone(), &Registry::new())?;
+    Shelf::new(data, collections, compute).clear(store).await?;
     Ok(store.item_counts().await?.live)
 }
 

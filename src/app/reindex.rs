@@ -199,7 +199,15 @@ impl Inner {
     async fn run(self: &Arc<Self>, model: &PreparedModel, goal: BuiltFor) {
         let _done = Done(self);
         let begun = Instant::now();
-        let name = self.rooms.shelf.free_name(&goal.encoder);
+        let name = match self.rooms.shelf.free_name(&goal.encoder).await {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::error!(%error, "the reindex failed; answers go on with the index as it is");
+                let outcome = ReindexOutcome { model: goal.model, precision: goal.precision, done: 0, seconds: 0.0, error: Some(error.to_string()) };
+                self.lock().last = Some(outcome);
+                return;
+            }
+        };
         tracing::info!(model.version = goal.encoder, "building the collection {name} beside the one that answers");
         let moved = self.fill_and_swap(model, &goal, &name).await;
         let outcome = {
@@ -238,8 +246,8 @@ impl Inner {
         let serving = models.snapshot().encoder.clone();
         let is_the_same = serving.version() == goal.encoder;
         let encoder = if is_the_same { serving } else { self.start(model, settings.encoder.beside_another(model.manifest.precision)).await? };
-        store.set_flushed_revision(name, Revision::default()).await?;
-        let index = collections.with_lexical(&goal.lexical).open(&shelf.folder(name), encoder.width()).await?;
+        shelf.begin(store, name).await?;
+        let index = collections.with_lexical(&goal.lexical).open(name, encoder.width()).await?.index;
         let lexicon = Arc::new(Lexicon::new(&goal.lexical));
         self.note(0, store.pending_items(Revision::default()).await?);
         self.enter(ReindexPhase::Filling);
@@ -260,9 +268,7 @@ impl Inner {
         let (taken, old) = oneshot::channel();
         let (inner, serving) = (Arc::clone(self), Serving { collection: name.to_owned(), built: goal.clone() });
         let swap = async move {
-            let (shelf, announced) = (inner.rooms.shelf.clone(), serving.clone());
-            let announce = move || shelf.announce(&announced);
-            inner.rooms.compute.run(announce).await.map_err(|error| error.to_string())?.map_err(|error| format!("serving.json cannot be written: {error}"))?;
+            inner.rooms.shelf.announce(&serving).await.map_err(|error| format!("{error:#}"))?;
             let old = Arc::clone(&inner.rooms.models.snapshot().index);
             inner.rooms.models.publish_index(&next);
             inner.rooms.readiness.set_encoder(seams::facts_of(&next.encoder));
@@ -296,9 +302,15 @@ impl Inner {
     }
 
     async fn discard(&self, name: &str) -> anyhow::Result<()> {
+        if self.rooms.collections.are_shared() {
+            if !self.rooms.shelf.discard_forsaken(&self.rooms.store, name).await? {
+                tracing::info!("the collection {name} stays until the last process that answers from it is started anew");
+            }
+            return Ok(());
+        }
         self.rooms.store.set_flushed_revision(name, Revision::default()).await?;
         loop {
-            match self.rooms.collections.discard(&self.rooms.shelf.folder(name)).await {
+            match self.rooms.collections.discard(name).await {
                 Err(IndexError::Locked { .. } | IndexError::Overloaded) => sleep(LOOK_AGAIN).await,
                 discarded => return Ok(discarded?),
             }

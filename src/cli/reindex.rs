@@ -47,9 +47,10 @@ async fn build(settings: &Settings, model: &PreparedModel, store: &Store) -> any
     let bar = progress::items(total, "indexing");
     let indexed = app.index_all(|done| bar.set_position(done as u64)).await;
     bar.finish_and_clear();
-    app.store.close().await;
+    let place = app.collection().display().to_string();
+    app.close().await;
     indexed?;
-    println!("indexed {total} items into {}", app.collection().display());
+    println!("indexed {total} items into {place}");
     Ok(())
 }
 

@@ -137,7 +137,7 @@ pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
     let mut shown = Vec::new();
     flatten("", &Value::from(all), &mut |key, value| {
         let source = figment.find_metadata(key).map_or_else(String::new, described);
-        let value = if key.starts_with("http.keys.") || key == "store.url" { redacted(value) } else { plain(value) };
+        let value = if key.starts_with("http.keys.") || ["store.url", "index.api_key"].contains(&key) { redacted(value) } else { plain(value) };
         shown.push(Shown { key: key.to_owned(), value, source });
     });
     Ok(shown)

@@ -2,13 +2,33 @@
 
 use serde_json::json;
 
-use super::{Hit, IndexError, IndexPoint, IndexSettings, Lexicon, Search, VectorIndex, lexical::tests::settings as lexical};
-use crate::domain::{AttributeType, Embedding, Filter, Item, ItemFacts, ItemKey};
+use super::{Hit, Home, IndexError, IndexPoint, IndexSettings, Lexicon, Search, VectorIndex, lexical::tests::settings as lexical};
+use crate::domain::{AttributeType, Embedding, Filter, Item, ItemFacts, ItemKey, Revision};
 
 pub(super) const WIDTH: usize = 4;
 
 pub(super) fn settings() -> IndexSettings {
-    IndexSettings { hnsw_m: 24, hnsw_ef_construct: 100, hnsw_ef: 128, optimize_after: 2_000, max_search_terms: 32, lock_wait_ms: 300, lexical: lexical() }
+    IndexSettings {
+        url: None,
+        api_key: None,
+        collection_prefix: "test_".to_owned(),
+        shard_number: 1,
+        replication_factor: 1,
+        write_consistency_factor: 1,
+        timeout_ms: 5_000,
+        write_timeout_ms: 10_000,
+        hnsw_m: 24,
+        hnsw_ef_construct: 100,
+        hnsw_ef: 128,
+        optimize_after: 2_000,
+        max_search_terms: 32,
+        lock_wait_ms: 300,
+        lexical: lexical(),
+    }
+}
+
+pub(super) fn home(folder: &std::path::Path) -> Home {
+    Home { folder: folder.to_owned(), catalogue: "shop".to_owned() }
 }
 
 pub(super) fn embedding(vector: [f32; WIDTH]) -> Embedding {
@@ -19,7 +39,7 @@ pub(super) fn embedding(vector: [f32; WIDTH]) -> Embedding {
 pub(super) fn point(key: u32, vector: Option<[f32; WIDTH]>, json: serde_json::Value) -> IndexPoint {
     let item: Item = serde_json::from_value(json).unwrap();
     let terms = Lexicon::new(&lexical()).item_terms(item.title.as_deref().unwrap_or(""), item.text.as_deref().unwrap_or(""));
-    IndexPoint { key: ItemKey(key), embedding: vector.map(embedding), terms, facts: ItemFacts::from(&item) }
+    IndexPoint { key: ItemKey(key), revision: Revision(1), embedding: vector.map(embedding), terms, facts: ItemFacts::from(&item) }
 }
 
 pub(super) fn all(limit: usize) -> Search<'static> {
@@ -60,7 +80,7 @@ pub(super) async fn an_empty_index_finds_nothing(index: &dyn VectorIndex) {
     assert!(index.matching(&query("tent"), all(5)).await.unwrap().is_empty());
     assert!(index.similarities(&embedding([1.0; WIDTH]), &[ItemKey(1)]).await.unwrap().is_empty());
     assert_eq!(index.count().await.unwrap(), 0);
-    index.delete(&[ItemKey(7)]).await.unwrap();
+    index.delete(&[(ItemKey(7), Revision(1))]).await.unwrap();
     index.upsert(Vec::new()).await.unwrap();
     index.flush().await.unwrap();
 }
@@ -152,7 +172,7 @@ pub(super) async fn of_two_points_with_one_key_the_later_counts(index: &dyn Vect
 pub(super) async fn a_deleted_item_is_gone_and_may_come_back(index: &dyn VectorIndex) {
     filled(index).await;
 
-    index.delete(&[ItemKey(1), ItemKey(77)]).await.unwrap();
+    index.delete(&[(ItemKey(1), Revision(1)), (ItemKey(77), Revision(1))]).await.unwrap();
 
     assert_eq!(keys(&index.nearest(&embedding([1.0, 0.1, 0.0, 0.0]), all(5)).await.unwrap()), [2, 3]);
     assert_eq!(keys(&index.matching(&query("tent"), all(5)).await.unwrap()), [4]);
@@ -198,26 +218,79 @@ pub(super) async fn an_embedding_of_another_width_is_refused(index: &dyn VectorI
     assert_eq!(index.count().await.unwrap(), 0);
 }
 
-/// `name: expression;` for each implementation; the expression gives a new, empty index for embeddings of [`WIDTH`].
+/// Where several processes write one collection.
+pub(super) async fn an_older_state_never_takes_the_place_of_a_newer_one(index: &dyn VectorIndex) {
+    let at = |revision: i64, mut point: IndexPoint| {
+        point.revision = Revision(revision);
+        point
+    };
+    let state = |key: u32, word: &str, vector: Option<[f32; WIDTH]>| point(key, vector, json!({"item_id": key.to_string(), "title": word}));
+    let found = async |word: &str| keys(&index.matching(&query(word), all(9)).await.unwrap());
+    index.upsert(vec![at(5, state(1, "tent", Some([1.0, 0.0, 0.0, 0.0]))), at(5, state(2, "rope", None)), at(9, state(3, "lamp", None))]).await.unwrap();
+    index.delete(&[(ItemKey(4), Revision(7))]).await.unwrap();
+
+    // What a writer that was slow says late.
+    let late = vec![at(4, state(1, "boat", None)), at(6, state(2, "boat", None)), at(8, state(3, "boat", None)), at(6, state(4, "boat", None))];
+    index.upsert(late).await.unwrap();
+    index.delete(&[(ItemKey(1), Revision(3)), (ItemKey(3), Revision(8))]).await.unwrap();
+
+    assert_eq!((found("boat").await, found("tent").await, found("lamp").await), (vec![2], vec![1], vec![3]));
+    assert_eq!(keys(&index.nearest(&embedding([1.0; WIDTH]), all(9)).await.unwrap()), [1], "the vector of the newer state stays");
+    assert_eq!(index.count().await.unwrap(), 3);
+
+    index.upsert(vec![at(8, state(4, "boat", None))]).await.unwrap();
+    assert_eq!(found("boat").await, [2, 4], "newer than its deletion");
+    index.delete(&[(ItemKey(1), Revision(6))]).await.unwrap();
+    assert!(index.nearest(&embedding([1.0; WIDTH]), all(9)).await.unwrap().is_empty());
+    assert_eq!((found("tent").await, index.count().await.unwrap()), (vec![], 3));
+}
+
+pub(super) async fn an_item_that_loses_its_embedding_or_its_words_is_found_by_what_is_left(index: &dyn VectorIndex) {
+    filled(index).await;
+
+    let (worded, embedded) =
+        (point(1, None, json!({"item_id": "tent", "title": "tent"})), point(3, Some([0.0, 1.0, 0.0, 0.0]), json!({"item_id": "rope", "title": "!"})));
+    index.upsert(vec![worded, embedded]).await.unwrap();
+
+    assert_eq!(keys(&index.nearest(&embedding([1.0, 0.1, 0.0, 0.0]), all(5)).await.unwrap()), [2, 3]);
+    assert!(keys(&index.matching(&query("tent"), all(5)).await.unwrap()).contains(&1));
+    assert!(index.matching(&query("rope"), all(5)).await.unwrap().is_empty());
+}
+
+/// `name: expression;` for each implementation, with attributes for its tests; the expression gives a new, empty index for embeddings of
+/// [`WIDTH`]. After `shared` stand those that several processes write.
 macro_rules! vector_index_contract {
-    ($($name:ident: $index:expr;)+) => { $(
+    ($($(#[$attribute:meta])* $name:ident: $index:expr;)+) => { $(
         mod $name {
             use super::*;
-            vector_index_contract! { @tests $index;
-                an_empty_index_finds_nothing the_nearest_come_first_with_their_cosine items_with_the_words_come_by_bm25 the_limit_is_kept
-                scores_of_given_items_are_those_of_a_search unknown_items_and_missing_embeddings_are_left_out a_replaced_item_is_found_as_it_is_now
-                of_two_points_with_one_key_the_later_counts a_deleted_item_is_gone_and_may_come_back a_filter_binds_every_search
-                an_embedding_of_another_width_is_refused
-            }
+            vector_index_contract! { @all [$(#[$attribute])*] $index }
         }
     )+ };
-    (@tests $index:expr; $($test:ident)+) => { $(
+    (shared $($(#[$attribute:meta])* $name:ident: $index:expr;)+) => { $(
+        mod $name {
+            vector_index_contract! { @all [$(#[$attribute])*] $index }
+            vector_index_contract! { @tests [$(#[$attribute])*] $index; an_older_state_never_takes_the_place_of_a_newer_one }
+        }
+    )+ };
+    (@all $attributes:tt $index:expr) => {
+        vector_index_contract! { @tests $attributes $index;
+            an_empty_index_finds_nothing the_nearest_come_first_with_their_cosine items_with_the_words_come_by_bm25 the_limit_is_kept
+            scores_of_given_items_are_those_of_a_search unknown_items_and_missing_embeddings_are_left_out a_replaced_item_is_found_as_it_is_now
+            of_two_points_with_one_key_the_later_counts a_deleted_item_is_gone_and_may_come_back a_filter_binds_every_search
+            an_embedding_of_another_width_is_refused an_item_that_loses_its_embedding_or_its_words_is_found_by_what_is_left
+        }
+    };
+    (@tests $attributes:tt $index:expr; $($test:ident)+) => { $(
+        vector_index_contract! { @test $attributes $index; $test }
+    )+ };
+    (@test [$($attribute:tt)*] $index:expr; $test:ident) => {
         #[tokio::test]
+        $($attribute)*
         async fn $test() {
             let index = $index;
             crate::index::contract::$test(&*index).await;
         }
-    )+ };
+    };
 }
 
 vector_index_contract! {
@@ -227,4 +300,16 @@ vector_index_contract! {
 #[cfg(feature = "edge")]
 vector_index_contract! {
     edge: crate::index::edge::tests::Temporary::index(WIDTH).await;
+}
+
+#[cfg(feature = "edge")]
+vector_index_contract! {
+    shared
+    wire: crate::index::server::tests::Temporary::over_the_wire().await;
+}
+
+vector_index_contract! {
+    shared
+    #[cfg_attr(not(qdrant_server), ignore = "INKLING_TEST_QDRANT_URL names no Qdrant server")]
+    qdrant: crate::index::server::tests::Temporary::on_a_real_server().await;
 }

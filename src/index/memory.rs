@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rustc_hash::FxHashMap;
 
 use super::{Hit, IndexError, IndexPoint, QueryTerms, Search, VectorIndex, mirror::Mirror};
-use crate::domain::{Embedding, ItemFacts, ItemKey, Score};
+use crate::domain::{Embedding, ItemFacts, ItemKey, Revision, Score};
 
 pub(super) struct MemoryIndex {
     width: usize,
@@ -60,9 +60,9 @@ impl VectorIndex for MemoryIndex {
         Ok(())
     }
 
-    async fn delete(&self, keys: &[ItemKey]) -> Result<(), IndexError> {
+    async fn delete(&self, gone: &[(ItemKey, Revision)]) -> Result<(), IndexError> {
         let mut state = self.state();
-        for key in keys {
+        for (key, _) in gone {
             state.mirror.remove(*key);
             state.facts.remove(key);
         }

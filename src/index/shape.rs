@@ -1,4 +1,5 @@
-//! What a collection's folder was built for, in `shape.json` beside the engine's files: opening it with other settings must not go unnoticed.
+//! What a collection was built for, in `shape.json` beside the embedded engine's files or with the collection on a server: opening it with other
+//! settings must not go unnoticed.
 
 use std::{fs, io, path::Path};
 
@@ -22,7 +23,17 @@ impl Shape {
         Self { format: FORMAT, width, lexical }
     }
 
+    /// Compares with what stands with a collection on a server.
+    pub(super) fn check(&self, found: Option<&str>, place: &Path) -> Result<(), IndexError> {
+        let unusable = |detail: String| IndexError::Unusable { folder: place.to_owned(), detail };
+        let found: Self = serde_json::from_str(found.ok_or_else(|| unusable("it does not say what it was built for".to_owned()))?)
+            .map_err(|error| unusable(error.to_string()))?;
+        let other = || IndexError::OtherShape { folder: place.to_owned(), found: found.to_string(), wanted: self.to_string() };
+        if found == *self { Ok(()) } else { Err(other()) }
+    }
+
     /// Makes the folder where there is none; `true` if it is new.
+    #[cfg(feature = "edge")]
     pub(super) fn claim(&self, folder: &Path) -> Result<bool, IndexError> {
         let unusable = |detail: String| IndexError::Unusable { folder: folder.to_owned(), detail };
         let failed = |error: io::Error| unusable(error.to_string());

@@ -19,7 +19,7 @@ use crate::{
     store::{ContentHash, StoreError},
 };
 
-use super::{Ingest, Inner};
+use super::{Ingest, Inner, Tenure};
 
 /// Pause after the first failure; doubled up to 10 s.
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -54,6 +54,9 @@ pub enum IndexingError {
     /// The engine.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The collection is shared, and another process has the right to write it.
+    #[error("another process writes this collection of the index")]
+    NotTheWriter,
 }
 
 /// A collection on its way.
@@ -64,19 +67,34 @@ pub struct Filling {
     chunk: usize,
     /// States up to this revision are in the collection.
     indexed: AtomicI64,
+    /// The claim to a collection that others may write too.
+    tenure: Option<Tenure>,
 }
 
 impl Ingest {
-    /// A collection that knows all states up to `from`.
+    /// A collection that knows all states up to `from`; a shared one goes on from where its last writer left it.
     pub fn filling(&self, collection: IndexCollection, from: Revision, chunk: usize) -> Filling {
-        Filling { collection, inner: Arc::clone(&self.0), chunk: chunk.max(1), indexed: AtomicI64::new(from.0) }
+        let tenure = collection.index.is_shared().then(|| Tenure::claim(&self.0.rooms.store, &collection.name));
+        Filling { collection, inner: Arc::clone(&self.0), chunk: chunk.max(1), indexed: AtomicI64::new(from.0), tenure }
     }
 }
 
 impl Filling {
     /// States up to this revision are in the collection.
     pub fn revision(&self) -> Revision {
-        Revision(self.indexed.load(Ordering::Acquire))
+        self.tenure.as_ref().and_then(Tenure::others).unwrap_or_else(|| Revision(self.indexed.load(Ordering::Acquire)))
+    }
+
+    /// Whether this process may write the collection now.
+    pub(super) fn is_writer(&self) -> bool {
+        self.tenure.as_ref().is_none_or(Tenure::is_mine)
+    }
+
+    /// Lets another process write the collection at once.
+    pub async fn release(self) {
+        if let Some(tenure) = self.tenure {
+            tenure.release().await;
+        }
     }
 
     /// Goes on with another encoder of the same version.
@@ -87,6 +105,11 @@ impl Filling {
 
     /// Indexes everything that is pending now, telling `progress` how many states are done, then packs it and makes it safe on disk.
     pub async fn catch_up(&self, mut progress: impl FnMut(usize)) -> Result<(), IndexingError> {
+        if let Some(tenure) = &self.tenure
+            && !tenure.comes().await
+        {
+            return Err(IndexingError::NotTheWriter);
+        }
         let (mut done, mut packed, mut failures, mut backoff) = (0, 0, 0, FIRST_BACKOFF);
         loop {
             let states = match self.next().await {
@@ -122,9 +145,15 @@ impl Filling {
 
     /// Indexes the next chunk and says how many states it had.
     pub(super) async fn next(&self) -> Result<usize, IndexingError> {
+        if !self.is_writer() {
+            return Err(IndexingError::NotTheWriter);
+        }
+        if let Some(from) = self.tenure.as_ref().and_then(Tenure::take_from) {
+            self.indexed.store(from.0, Ordering::Release);
+        }
         let states = self.inner.rooms.store.items_above(self.revision(), self.chunk).await?;
         let Some(last) = states.last() else { return Ok(0) };
-        let gone: Vec<_> = states.iter().filter(|state| state.deleted).map(|state| state.key).collect();
+        let gone: Vec<_> = states.iter().filter(|state| state.deleted).map(|state| (state.key, state.revision)).collect();
         let points = self.points(states.iter().filter(|state| !state.deleted)).await?;
         if !points.is_empty() {
             self.collection.index.upsert(points).await?;
@@ -141,7 +170,11 @@ impl Filling {
     pub(super) async fn flush(&self) -> Result<(), IndexingError> {
         let revision = self.revision();
         self.collection.index.flush().await?;
-        Ok(self.inner.rooms.store.set_flushed_revision(&self.collection.name, revision).await?)
+        match &self.tenure {
+            None => Ok(self.inner.rooms.store.set_flushed_revision(&self.collection.name, revision).await?),
+            Some(tenure) if tenure.set_flushed(revision).await? => Ok(()),
+            Some(_) => Err(IndexingError::NotTheWriter),
+        }
     }
 
     /// Points with embeddings from the store where the text was encoded before, else from the encoder.
@@ -172,6 +205,7 @@ impl Filling {
         }
         let point = |(state, _, hash): (&StoredItem, String, ContentHash)| IndexPoint {
             key: state.key,
+            revision: state.revision,
             embedding: known.get(&hash).cloned(),
             terms: self.collection.lexicon.item_terms(&clean(state.item.title.as_deref().unwrap_or("")), &clean(state.item.text.as_deref().unwrap_or(""))),
             facts: ItemFacts::from(state.item.as_ref()),

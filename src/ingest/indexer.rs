@@ -28,6 +28,8 @@ use super::{
 
 /// Without news the indexer looks this often whether another process wrote.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often it is looked how far another process, which writes a shared collection, has come; or whether it is this one's turn.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// `[ingest]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,7 +87,8 @@ impl Succession {
 impl Ingest {
     /// The worker that fills `collection`, from the revision that it had safely on disk.
     pub async fn indexer(&self, collection: IndexCollection, settings: IngestSettings) -> Result<Indexer, StoreError> {
-        let flushed = self.0.rooms.store.flushed_revision(&collection.name).await?;
+        let (store, name) = (&self.0.rooms.store, &collection.name);
+        let flushed = if collection.index.is_shared() { store.shared_flushed_revision(name).await? } else { store.flushed_revision(name).await? };
         self.0.indexed.store(flushed.0, Ordering::Release);
         let filling = self.filling(collection, flushed, settings.chunk);
         let (sender, successors) = mpsc::channel(1);
@@ -121,7 +124,15 @@ impl Indexer {
                 None => break,
             }
         }
-        flush(&inner, &filling).await;
+        if filling.is_writer() {
+            flush(&inner, &filling).await;
+        }
+        filling.release().await;
+    }
+
+    /// Ends without having run; another process may write a shared collection at once.
+    pub async fn release(self) {
+        self.filling.release().await;
     }
 }
 
@@ -130,6 +141,8 @@ async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiv
     let mut backoff = FIRST_BACKOFF;
     while !stop.is_cancelled() {
         let pause = match index_next(inner, filling).await {
+            // That may have been between two looks.
+            Err(IndexingError::NotTheWriter) => WATCH,
             Ok(states) => {
                 backoff = FIRST_BACKOFF;
                 if states == 0 { LOOK_AGAIN } else { Duration::ZERO }
@@ -159,7 +172,14 @@ async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiv
 }
 
 async fn index_next(inner: &Inner, filling: &Filling) -> Result<usize, IndexingError> {
-    let states = filling.next().await?;
+    let states = if filling.is_writer() { filling.next().await? } else { 0 };
+    if !filling.is_writer() {
+        let revision = filling.revision();
+        if inner.indexed.swap(revision.0, Ordering::AcqRel) != revision.0 {
+            inner.metrics.pending.set(i64::try_from(inner.rooms.store.pending_items(revision).await?).unwrap_or(i64::MAX));
+        }
+        return Err(IndexingError::NotTheWriter);
+    }
     let pending = if states == 0 {
         0
     } else {
@@ -194,7 +214,8 @@ async fn maintain(inner: &Inner, filling: &Filling, period: Duration) {
     loop {
         sleep(period).await;
         let indexed = filling.revision();
-        if indexed > flushed && flush(inner, filling).await {
+        // Less than before, where another process went on in between.
+        if indexed != flushed && filling.is_writer() && flush(inner, filling).await {
             flushed = indexed;
             match filling.collection.index.optimize_if_due().await {
                 Ok(_) => {}

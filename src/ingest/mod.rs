@@ -11,6 +11,7 @@ mod people;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+mod tenure;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use filling::{Filling, IndexCollection, IndexingError};
 pub use follower::Follower;
 pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
 pub use retention::{Passed, Retention, VersionsInUse};
+pub use tenure::Tenure;
 
 use metrics::Metrics;
 

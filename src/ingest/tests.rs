@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
     features::{FeatureSettings, Preset},
-    index::{Collections, IndexSettings, Lexicon, VectorIndex},
+    index::{Collections, Home, IndexSettings, Lexicon, VectorIndex},
     telemetry::Compute,
 };
 
@@ -47,7 +47,13 @@ impl Shop {
         Self {
             ingest: Ingest::new(rooms, &registry).unwrap(),
             store,
-            collections: Collections::new(&index, Compute::start("test", 2, 64).unwrap(), &registry).unwrap(),
+            collections: Collections::new(
+                &index,
+                Home { folder: folder.path().to_owned(), catalogue: "test".into() },
+                Compute::start("test", 2, 64).unwrap(),
+                &registry,
+            )
+            .unwrap(),
             encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             lexicon: Arc::new(Lexicon::new(&index.lexical)),
             settings: IngestSettings { chunk: 4, flush_seconds: 0.05 },
@@ -56,7 +62,7 @@ impl Shop {
     }
 
     async fn collection(&self, name: &str) -> IndexCollection {
-        let index = self.collections.open(&self.folder.path().join(name), self.encoder.width()).await.unwrap();
+        let index = self.collections.open(name, self.encoder.width()).await.unwrap().index;
         IndexCollection { name: name.to_owned(), index, encoder: self.encoder.clone(), lexicon: Arc::clone(&self.lexicon) }
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    domain::{Embedding, Filter, Item, Timestamp, UserId},
+    domain::{Embedding, Filter, Item, Revision, Timestamp, UserId},
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
     features::{FeatureSettings, Preset},
     index::{Hit, IndexError, IndexPoint, IndexSettings, QueryTerms, Search, VectorIndex},
@@ -28,7 +28,7 @@ impl VectorIndex for BrokenIndex {
     async fn upsert(&self, _: Vec<IndexPoint>) -> Result<(), IndexError> {
         broken()
     }
-    async fn delete(&self, _: &[ItemKey]) -> Result<(), IndexError> {
+    async fn delete(&self, _: &[(ItemKey, Revision)]) -> Result<(), IndexError> {
         broken()
     }
     async fn nearest(&self, _: &Embedding, _: Search<'_>) -> Result<Vec<Hit>, IndexError> {

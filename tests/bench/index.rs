@@ -7,8 +7,8 @@
 use std::{sync::Arc, time::Instant};
 
 use inkling::{
-    domain::{Embedding, Filter, Item, ItemFacts, ItemKey},
-    index::{Collections, IndexPoint, IndexSettings, LatinStemmer, LexicalSettings, Lexicon, Search, VectorIndex},
+    domain::{Embedding, Filter, Item, ItemFacts, ItemKey, Revision},
+    index::{Collections, Home, IndexPoint, IndexSettings, LatinStemmer, LexicalSettings, Lexicon, Search, VectorIndex},
     telemetry::{Compute, Registry},
 };
 use serde_json::json;
@@ -39,7 +39,23 @@ impl Random {
 
 fn settings() -> IndexSettings {
     let lexical = LexicalSettings { latin_stemmer: LatinStemmer::English, average_length: 60.0, title_weight: 2.0 };
-    IndexSettings { hnsw_m: 24, hnsw_ef_construct: 200, hnsw_ef: 512, optimize_after: 20_000, max_search_terms: 32, lock_wait_ms: 10_000, lexical }
+    IndexSettings {
+        url: None,
+        api_key: None,
+        collection_prefix: "bench_".to_owned(),
+        shard_number: 1,
+        replication_factor: 1,
+        write_consistency_factor: 1,
+        timeout_ms: 10_000,
+        write_timeout_ms: 60_000,
+        hnsw_m: 24,
+        hnsw_ef_construct: 200,
+        hnsw_ef: 512,
+        optimize_after: 20_000,
+        max_search_terms: 32,
+        lock_wait_ms: 10_000,
+        lexical,
+    }
 }
 
 fn main() {
@@ -54,8 +70,9 @@ async fn measure(size: u32) {
     let folder = tempfile::tempdir().unwrap();
     let (settings, mut random) = (settings(), Random(7));
     let lexicon = Lexicon::new(&settings.lexical);
-    let open = || Collections::new(&settings, Compute::start("bench", 1, 64).unwrap(), &Registry::new()).unwrap();
-    let index = open().open(folder.path(), WIDTH).await.unwrap();
+    let home = || Home { folder: folder.path().to_owned(), catalogue: "bench".to_owned() };
+    let open = || Collections::new(&settings, home(), Compute::start("bench", 1, 64).unwrap(), &Registry::new()).unwrap();
+    let index = open().open("items", WIDTH).await.unwrap().index;
     let centres: Vec<Vec<f32>> = (0..500).map(|_| (0..WIDTH).map(|_| random.next() as f32 - 0.5).collect()).collect();
 
     println!("{size} items");
@@ -78,7 +95,7 @@ async fn measure(size: u32) {
     println!("  flush: {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
     drop(index);
     let begin = Instant::now();
-    let index = open().open(folder.path(), WIDTH).await.unwrap();
+    let index = open().open("items", WIDTH).await.unwrap().index;
     println!("  open: {:.2} s for {} items", begin.elapsed().as_secs_f64(), index.count().await.unwrap());
 }
 
@@ -87,7 +104,13 @@ fn point(key: u32, centres: &[Vec<f32>], lexicon: &Lexicon, random: &mut Random)
     let category = format!("c{}", (random.next() * 50.0) as u32);
     let item: Item = serde_json::from_value(json!({"item_id": format!("sku-{key}"), "title": "x", "categories": [category], "price": price})).unwrap();
     let embedding = random.near(&centres[key as usize % centres.len()]);
-    IndexPoint { key: ItemKey(key), embedding: Some(embedding), terms: lexicon.item_terms(&random.words(5), &random.words(55)), facts: ItemFacts::from(&item) }
+    IndexPoint {
+        key: ItemKey(key),
+        revision: Revision(1),
+        embedding: Some(embedding),
+        terms: lexicon.item_terms(&random.words(5), &random.words(55)),
+        facts: ItemFacts::from(&item),
+    }
 }
 
 fn exact(query: Embedding, points: &[IndexPoint]) -> (Embedding, Vec<ItemKey>) {

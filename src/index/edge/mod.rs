@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::{Hit, IndexError, IndexMetrics, IndexPoint, IndexSettings, QueryTerms, Search, VectorIndex, shape::Shape};
 use crate::{
-    domain::{Embedding, ItemKey},
+    domain::{Embedding, ItemKey, Revision},
     telemetry::Compute,
 };
 use shard::Shard;
@@ -96,8 +96,8 @@ impl VectorIndex for EdgeIndex {
         self.write(|shard| shard.upsert(points)).await
     }
 
-    async fn delete(&self, keys: &[ItemKey]) -> Result<(), IndexError> {
-        let keys = keys.to_vec();
+    async fn delete(&self, gone: &[(ItemKey, Revision)]) -> Result<(), IndexError> {
+        let keys: Vec<ItemKey> = gone.iter().map(|(key, _)| *key).collect();
         self.write(move |shard| shard.delete(&keys)).await
     }
 

@@ -13,23 +13,24 @@ use std::{
 
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations, Filter,
-    HnswIndexConfig, NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStructPersisted,
+    HnswIndexConfig, NamedQuery, OperationError, Payload, PayloadFieldSchema, PointId, PointInsertOperations, PointOperations, PointStructPersisted,
     QuantizationSearchParams, QueryEnum, ScalarQuantizationConfig, ScalarType, ScrollRequest, SearchParams, SearchRequest, SparseVector, UpdateOperation,
     VectorInternal, VectorPersisted, VectorStructInternal, VectorStructPersisted, WithPayloadInterface, WithVector,
 };
 
-use rustc_hash::FxHashSet;
-
 use super::fields;
 use crate::{
     domain::{Embedding, ItemKey, Score},
-    index::{Hit, IndexError, IndexPoint, IndexSettings, Terms, mirror::Mirror, shape::Mark},
+    index::{
+        Hit, IndexError, IndexPoint, IndexSettings, Terms, last_of_each_key,
+        mirror::Mirror,
+        payload::{self, Kind, MAX_ATTRIBUTE_INDEXES},
+        shape::Mark,
+    },
 };
 
 const DENSE: &str = "dense";
 const LEXICAL: &str = "lexical";
-/// Attribute names beyond these are filtered by reading payloads: right, but slower. A feed with generated names must not open files without end.
-const MAX_ATTRIBUTE_INDEXES: usize = 256;
 /// Points read at once while the mirror is filled.
 const PAGE: usize = 1_000;
 
@@ -74,7 +75,7 @@ impl Shard {
             indexed: Mutex::new(indexed),
             outdated: AtomicUsize::new(0),
         };
-        shard.index_fields(fields::fixed())?;
+        shard.index_fields(payload::fixed())?;
         std::panic::catch_unwind(AssertUnwindSafe(|| shard.fill_mirror()))
             .map_err(|_| unusable("the vector engine stopped while it read the vectors".to_owned()))?
             .map_err(|error| unusable(error.to_string()))?;
@@ -128,14 +129,14 @@ impl Shard {
         }
     }
 
-    fn index_fields(&self, fields: impl IntoIterator<Item = (String, PayloadSchemaType)>) -> Result<(), IndexError> {
+    fn index_fields(&self, fields: impl IntoIterator<Item = (String, Kind)>) -> Result<(), IndexError> {
         let mut indexed = self.indexed.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = fields::fixed().len() + MAX_ATTRIBUTE_INDEXES;
-        for (name, schema) in fields {
+        let most = payload::fixed().len() + MAX_ATTRIBUTE_INDEXES;
+        for (name, kind) in fields {
             if indexed.contains(&name) || indexed.len() >= most {
                 continue;
             }
-            let create = CreateIndex { field_name: fields::path(name.clone()), field_schema: Some(PayloadFieldSchema::FieldType(schema)) };
+            let create = CreateIndex { field_name: fields::path(name.clone()), field_schema: Some(PayloadFieldSchema::FieldType(fields::schema(kind))) };
             self.engine.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create))).map_err(failed)?;
             indexed.insert(name);
         }
@@ -145,7 +146,7 @@ impl Shard {
     /// Not at the same time as another write or a flush.
     pub(super) fn upsert(&self, points: Vec<IndexPoint>) -> Result<(), IndexError> {
         let points = last_of_each_key(points);
-        self.index_fields(points.iter().flat_map(|point| fields::attributes(&point.facts)))?;
+        self.index_fields(points.iter().flat_map(|point| payload::attributes(&point.facts)))?;
         // A point in an optimised segment keeps those of its vectors that the new one lacks, unless it is deleted first.
         let losing: Vec<PointId> = {
             let mirror = self.mirror();
@@ -249,14 +250,6 @@ fn key(id: PointId) -> Option<ItemKey> {
     }
 }
 
-/// The engine promises no order within one call.
-fn last_of_each_key(mut points: Vec<IndexPoint>) -> Vec<IndexPoint> {
-    let mut seen = FxHashSet::default();
-    points.reverse();
-    points.retain(|point| seen.insert(point.key));
-    points
-}
-
 fn persisted(point: &IndexPoint) -> PointStructPersisted {
     let mut vectors = std::collections::HashMap::new();
     if let Some(embedding) = &point.embedding {
@@ -266,7 +259,11 @@ fn persisted(point: &IndexPoint) -> PointStructPersisted {
         let (indices, values) = (point.terms.numbers().to_vec(), point.terms.weights().to_vec());
         vectors.insert(LEXICAL.to_owned(), VectorPersisted::Sparse(SparseVector { indices, values }));
     }
-    PointStructPersisted { id: PointId::NumId(point.key.0.into()), vector: VectorStructPersisted::Named(vectors), payload: Some(fields::payload(&point.facts)) }
+    PointStructPersisted {
+        id: PointId::NumId(point.key.0.into()),
+        vector: VectorStructPersisted::Named(vectors),
+        payload: Some(Payload(payload::payload(&point.facts))),
+    }
 }
 
 fn config(width: usize, settings: &IndexSettings) -> EdgeConfig {

@@ -22,6 +22,9 @@ mod people;
 mod postgres_server;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(feature = "edge")]
+#[path = "../support/qdrant.rs"]
+mod qdrant;
 mod recommending;
 mod replicas;
 mod scale;
@@ -30,3 +33,5 @@ mod shop;
 mod start;
 mod training;
 mod understanding;
+#[cfg(feature = "edge")]
+mod vectors;

@@ -9,6 +9,7 @@ mod eligible;
 mod explain;
 mod metrics;
 mod person;
+mod policy;
 mod profile;
 mod rank;
 mod request;
@@ -38,6 +39,7 @@ use crate::{
 
 pub use cursor::{Cursor, InvalidCursor};
 pub use person::{Person, RecentItem};
+pub use policy::Policy;
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
 pub use situation::Situation;
@@ -130,7 +132,7 @@ impl Recommender {
 
     /// Answers a request. Parts that fail are named in the answer.
     pub async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
-        self.0.recommend(request).await
+        self.0.recommend(request, None).await
     }
 
     /// What a text is about, without any list. Past the deadline, or without an encoder, it says nothing of categories.
@@ -145,12 +147,16 @@ impl Recommender {
 }
 
 impl Inner {
-    async fn recommend(self: &Arc<Self>, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
+    /// With a `rehearsed` policy nobody sees the answer.
+    async fn recommend(self: &Arc<Self>, request: RecommendationRequest, rehearsed: Option<&Policy>) -> Result<Recommendation, RecommendError> {
         let fingerprint = fingerprint(&request);
         if request.after.as_ref().is_some_and(|cursor| cursor.fingerprint != fingerprint) {
             return Err(RecommendError::ForeignCursor);
         }
         let models = self.models.snapshot();
+        let models = rehearsed.map_or(Arc::clone(&models), |policy| policy.over(models));
+        let set = rehearsed.and_then(|policy| policy.weights.as_ref()).map(Weights::vector);
+        let weights = set.unwrap_or_else(|| models.weights(request.text.is_some(), &self.settings.weights));
         let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
         let rejected = Rejected::new(&models.lexicon, &understood.rejected);
         let context: Vec<ItemKey> = {
@@ -159,11 +165,14 @@ impl Inner {
         };
 
         let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models, None).await;
+        if let Some(policy) = rehearsed {
+            retrieved.sources.retain(|_, sources| policy.ranks(sources.list()));
+        }
 
         let ranking = self.metrics.stages.with_label_values(&["rank"]).start_timer();
         let evidence = evidence(&retrieved);
         let candidates = self.candidates(&mut retrieved, &rejected, &request, &models.lexicon);
-        let (ranked, scales) = rank::rank(candidates, &models.weights(request.text.is_some(), &self.settings.weights), evidence, &request.boosts);
+        let (ranked, scales) = rank::rank(candidates, &weights, evidence, &request.boosts);
         ranking.observe_duration();
 
         let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
@@ -195,7 +204,9 @@ impl Inner {
         }
         let texts = self.texts(&page, &request, &mut degraded).await;
         let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
-        self.expose(&recommendation_id, &request, &page);
+        if rehearsed.is_none() {
+            self.expose(&recommendation_id, &request, &page);
+        }
         let reasons = Reasoning { wanted: understood.wanted(), language: understood.language(), retrieved: &retrieved, scales: &scales, models: &models };
         let items = page
             .into_iter()

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// λ by a factor of 4, then one step of 2 to either side of the best: NDCG is flat around the optimum (MovieLens .139 from 100 to 400).
-const LAMBDAS: [f32; 5] = [4.0, 16.0, 64.0, 256.0, 1024.0];
+pub(super) const LAMBDAS: [f32; 5] = [4.0, 16.0, 64.0, 256.0, 1024.0];
 /// Item-kNN's share in a blend.
 const SHARES: [f32; 4] = [0.1, 0.2, 0.4, 0.7];
 /// How much item-kNN counts where EASE^R does not reach, the first unless another is better: similarities of rare items are large by chance, and in full they

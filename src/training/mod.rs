@@ -4,6 +4,7 @@
 //! map of texts, `weights` the ranker's weights; `rehearsal` puts the questions to the whole pipeline.
 
 mod adapter;
+mod alone;
 mod ease;
 mod examples;
 mod fit;
@@ -16,6 +17,7 @@ mod settings;
 mod trainer;
 mod weights;
 
+pub use alone::Learner;
 pub use ease::Form;
 pub use fit::{Progress, Report, TooLittle, Tried};
 pub use interactions::Interaction;

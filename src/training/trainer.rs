@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::Timestamp,
     features::{Columns, Signals},
-    learned::{Artefacts, Kept, Learned},
+    learned::{Artefacts, ItemItem, Kept, Learned},
     store::Store,
     telemetry::{Compute, Registry},
 };
 
 use super::{
-    TrainingSettings,
+    Learner, TrainingSettings,
     examples::Examples,
     fit::{Fitted, fit},
     metrics::Metrics,
@@ -141,6 +141,15 @@ impl Trainer {
             drop(reply.send(trained));
         });
         outcome.await.unwrap_or_else(|_| Err(TrainError::Failed("it stopped unexpectedly".to_owned())))
+    }
+
+    /// What one learner makes of the log by itself, published nowhere: a baseline. `None` where the log is too little for it.
+    pub async fn learn_alone(&self, learner: Learner) -> Result<Option<ItemItem>, TrainError> {
+        let failed = |error: &dyn std::fmt::Display| TrainError::Failed(error.to_string());
+        let Inner { rooms, compute, .. } = &*self.0;
+        let examples = Examples::read(&rooms.store, &rooms.columns, &rooms.signals, compute).await.map_err(|error| failed(&error))?;
+        let inner = Arc::clone(&self.0);
+        compute.run(move || learner.fit(&examples.interactions, &inner.settings)).await.map_err(|error| failed(&error))
     }
 
     /// What the last training of this process found and whether one is under way.

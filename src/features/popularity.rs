@@ -60,6 +60,8 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 /// The counters; written by ingest only.
 pub struct Popularity {
     half_life_ms: f64,
+    /// Whether a ranking may be some seconds old.
+    rests: bool,
     state: Mutex<State>,
     kept: Cache<u64, Arc<Ranking>, RankingWeight>,
     names: RandomState,
@@ -167,7 +169,13 @@ impl Popularity {
             made: Made::default(),
         };
         let kept = Cache::with_weighter(1_000, KEPT_BYTES, RankingWeight);
-        Self { half_life_ms, state: Mutex::new(state), kept, names: RandomState::new() }
+        Self { half_life_ms, rests: true, state: Mutex::new(state), kept, names: RandomState::new() }
+    }
+
+    /// With rankings that are never older than the counts, whatever that costs: a replay must not depend on the clock.
+    #[must_use]
+    pub fn always_current(self) -> Self {
+        Self { rests: false, ..self }
     }
 
     /// Counts acts, each with the answer that it followed from, in any order of time; `now` is the clock's.
@@ -204,7 +212,7 @@ impl Popularity {
         let now = Instant::now();
         let own = state.scenarios.iter().position(|one| &*one.name == scenario && !one.wanted.is_empty());
         let made = own.map_or(&state.made, |own| &state.scenarios[own].made);
-        if made.is_current(&state, columns, now) {
+        if made.is_current(&state, columns, now, self.rests) {
             return Arc::clone(&made.ranking);
         }
         state.rankings += 1;
@@ -243,9 +251,9 @@ fn hash(answer: &RecommendationId) -> u64 {
 }
 
 impl Made {
-    fn is_current(&self, state: &State, columns: &Table, now: Instant) -> bool {
+    fn is_current(&self, state: &State, columns: &Table, now: Instant, rests: bool) -> bool {
         let Some(at) = self.at else { return false };
-        let age = now.duration_since(at);
+        let age = if rests { now.duration_since(at) } else { Duration::MAX };
         let wants_changed = self.changes != state.changes || self.ranking.by_row.len() != columns.rows();
         let rest = if wants_changed { self.rest } else { self.rest.max(SHOWN_REST) };
         age < rest || !(wants_changed || self.showings != state.showings)

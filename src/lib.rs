@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 6 | [`app`], [`cli`]: build every room, wire the seams, start and stop workers |
 //! | 5 | [`config`]: the settings of all rooms, from defaults, file, environment and flags |
-//! | 4 | [`http`]: routes, JSON, problem details |
+//! | 4 | [`http`]: routes, JSON, problem details; [`evaluation`]: offline replay of the whole pipeline, reports |
 //! | 3 | [`recommend`] (read path), [`ingest`] (write path), [`training`] (learn path) |
 //! | 2 | [`store`], [`encoder`], [`index`], [`features`], [`learned`] |
 //! | 1 | [`telemetry`], [`measures`] |
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod encoder;
+pub mod evaluation;
 pub mod features;
 pub mod http;
 #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "without an engine nothing uses what engines share"))]

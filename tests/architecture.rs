@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ingest", 3),
     ("training", 3),
     ("http", 4),
+    ("evaluation", 4),
     ("config", 5),
     ("app", 6),
     ("cli", 6),

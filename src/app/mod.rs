@@ -20,6 +20,7 @@ use crate::{
     config::Settings,
     domain::Timestamp,
     encoder::{Encoder, EncoderMetrics, PreparedModel},
+    evaluation::Pipeline,
     features::{Columns, Histories, Popularity, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, Lexicon},
@@ -52,6 +53,7 @@ pub struct App {
     readiness: Readiness,
     recommender: Recommender,
     models: Models,
+    columns: Arc<Columns>,
     indexer: Indexer,
     retention: Retention,
     category_maker: CategoryMaker,
@@ -64,6 +66,17 @@ pub struct App {
 impl App {
     /// Builds every room on the data folder of `settings`. Nothing is served or indexed yet.
     pub async fn build(settings: &Settings, model: &PreparedModel) -> anyhow::Result<Self> {
+        Self::build_with(settings, model, Popularity::new(settings.features.popularity_half_life_days)).await
+    }
+
+    /// The rooms for a replay on the data folder of `settings`: the same ones, without doors, and with nothing in them that depends on the clock.
+    pub async fn build_pipeline(settings: &Settings, model: &PreparedModel) -> anyhow::Result<Pipeline> {
+        let popularity = Popularity::new(settings.features.popularity_half_life_days).always_current();
+        let Self { ingest, trainer, store, recommender, models, columns, indexer, category_maker, .. } = Self::build_with(settings, model, popularity).await?;
+        Ok(Pipeline { store, recommender, ingest, trainer, models, columns, indexer, category_maker })
+    }
+
+    async fn build_with(settings: &Settings, model: &PreparedModel, popularity: Popularity) -> anyhow::Result<Self> {
         let registry = Registry::new();
         register_process_metrics(&registry)?;
         let data = &settings.paths.data;
@@ -88,7 +101,7 @@ impl App {
 
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
-        let popularity = Arc::new(Popularity::new(settings.features.popularity_half_life_days));
+        let popularity = Arc::new(popularity);
         let signals = Arc::new(Signals::new(&settings.features)?);
         let rooms = ingest::Rooms {
             store: store.clone(),
@@ -158,7 +171,7 @@ impl App {
             settings: settings.http.clone(),
         })?;
         let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
-        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection, stop, drain })
+        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, columns, indexer, retention, category_maker, mover, collection, stop, drain })
     }
 
     /// Indexes everything that is pending; `progress` is told how many item states are done.
@@ -179,8 +192,23 @@ impl App {
 
     /// Serves on `listener` until `shutdown`; then finishes what is under way, makes everything safe and returns.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self { router, ingest, trainer, store, readiness, recommender, models, indexer, retention, category_maker, mover, collection: _, stop, drain } =
-            self;
+        let Self {
+            router,
+            ingest,
+            trainer,
+            store,
+            readiness,
+            recommender,
+            models,
+            columns: _,
+            indexer,
+            retention,
+            category_maker,
+            mover,
+            collection: _,
+            stop,
+            drain,
+        } = self;
         let doors_closed = CancellationToken::new();
         // Answers are small and whole: waiting to fill a packet would only delay them.
         let listener = listener.tap_io(|connection| {

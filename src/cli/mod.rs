@@ -3,6 +3,7 @@
 mod backup;
 mod config;
 mod demo;
+mod evaluate;
 mod export;
 mod import;
 mod model;
@@ -64,6 +65,11 @@ enum Command {
     ///
     /// While a server runs on the data folder, use `curl -X POST …/admin/train` instead.
     Train,
+    /// Replay a data folder, or the own log, and compare with baselines: a table, JSON, a page with plots
+    ///
+    /// What is older is learned from, what is newer is asked for, by the whole pipeline in a temporary folder: full ranking, 95 % intervals over users. The own
+    /// log (--data) is only read; a server may be running on it.
+    Evaluate(evaluate::Flags),
     /// Build the index anew from the database; a running server does it while it answers
     ///
     /// Needed for another model, another precision or another [index.lexical]. Where a server has the data folder open, it is asked at http.listen to
@@ -117,6 +123,7 @@ fn dispatch(command: &Command, overrides: Overrides) -> anyhow::Result<ExitCode>
         Command::Demo { check: false } => demo::run(&settings),
         Command::Demo { check: true } => demo::check(settings),
         Command::Train => train::run(&settings),
+        Command::Evaluate(flags) => evaluate::run(flags, &settings),
         Command::Reindex => reindex::run(&settings),
         Command::Import(command) => import::run(command, &settings),
         Command::Export(command) => export::run(command, &settings),

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod doors;
 mod durability;
+mod evaluating;
 mod events;
 #[path = "../support/faketime.rs"]
 mod faketime;

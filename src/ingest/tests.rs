@@ -21,7 +21,7 @@ struct Shop {
     encoder: Encoder,
     lexicon: Arc<Lexicon>,
     settings: IngestSettings,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// A section of the default settings; `config` is on a higher floor, its file is not.
@@ -57,7 +57,7 @@ impl Shop {
             encoder: Encoder::start(&model, &encoder, &EncoderMetrics::register(&registry).unwrap()).unwrap(),
             lexicon: Arc::new(Lexicon::new(&index.lexical)),
             settings: IngestSettings { chunk: 4, flush_seconds: 0.05 },
-            folder,
+            _folder: folder,
         }
     }
 

@@ -37,8 +37,18 @@ pub struct Weights {
 
 impl Weights {
     /// No feature counts.
-    pub const NONE: Self =
-        Self { semantic: 0.0, lexical: 0.0, collaborative: 0.0, similar: 0.0, popularity: 0.0, freshness: 0.0, rejected: 0.0, profile: 0.0, wording: 0.0 };
+    pub const NONE: Self = Self {
+        semantic: 0.0,
+        lexical: 0.0,
+        collaborative: 0.0,
+        similar: 0.0,
+        popularity: 0.0,
+        freshness: 0.0,
+        rejected: 0.0,
+        affinity: 0.0,
+        profile: 0.0,
+        wording: 0.0,
+    };
 
     /// In the order of the features.
     pub fn vector(&self) -> FeatureVector {

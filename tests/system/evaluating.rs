@@ -109,7 +109,7 @@ fn the_own_log_is_replayed_from_a_folder_that_stays_as_it_was() {
         } else {
             &["--ignore", "split", "--ignore", "event", "--default-type", "purchase", "--time-unit", "s"]
         };
-        let imported = output(inkling(["import", what, path, "--data", data].into_iter().chain(extra.iter().copied())));
+        let imported = output(&mut inkling(["import", what, path, "--data", data].into_iter().chain(extra.iter().copied())));
         assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     }
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());

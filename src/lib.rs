@@ -30,7 +30,7 @@ pub mod store;
 pub mod telemetry;
 pub mod training;
 
-#[cfg(all(test, feature = "edge"))]
+#[cfg(test)]
 #[expect(dead_code, reason = "the tests of whole processes use the rest")]
 #[path = "../tests/support/proxy.rs"]
 mod proxy;

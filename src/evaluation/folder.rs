@@ -116,7 +116,7 @@ pub fn read_folder(folder: &Path, task: Task, split: Option<Split>, limit: Optio
     if steps.len() < all {
         notes.push(format!("only the first {} of {all} steps were replayed", steps.len()));
     }
-    items.sort_by(|a, b| a.0.cmp(&b.0));
+    items.sort_by_key(|(place, _)| *place);
     let name = folder.file_name().map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Replay { name, task, split: how, items: items.into_iter().map(|(_, item)| item).collect(), events, exposures: Vec::new(), steps, notes })
 }
@@ -157,7 +157,7 @@ fn read_interactions(path: &Path, split: Option<Split>) -> Result<(Vec<Interacti
     for (row, read) in reader.deserialize::<Row>().enumerate() {
         let fault = |error: &dyn std::fmt::Display| EvaluationError::Folder(format!("{}:{}: {error}", path.display(), row + 2));
         let read = read.map_err(|error| fault(&error))?;
-        interactions.push(interaction(read).map_err(|error| fault(&error))?);
+        interactions.push(interaction(&read).map_err(|error| fault(&error))?);
     }
     if has_parts && split.is_none() {
         return Ok((interactions, "the data's own column".to_owned()));
@@ -171,7 +171,7 @@ fn read_interactions(path: &Path, split: Option<Split>) -> Result<(Vec<Interacti
     Ok((interactions, format!("before and from {cut}")))
 }
 
-fn interaction(row: Row) -> Result<Interaction, String> {
+fn interaction(row: &Row) -> Result<Interaction, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let (user, item) = (UserId::new(&row.user_id).map_err(|error| words(&error))?, ItemId::new(&row.item_id).map_err(|error| words(&error))?);
     let part = match row.split.as_deref() {

@@ -181,13 +181,11 @@ fn asked(logged: &LoggedEvent, actor: &Actor, item: ItemId, history: usize, late
 
 /// Leaves `limit` of `all` questions, evenly spread.
 fn thin_out(steps: &mut [Step], all: usize, limit: usize) {
-    let mut number = 0;
-    for step in steps.iter_mut().filter(|step| step.question.is_some()) {
+    for (number, step) in steps.iter_mut().filter(|step| step.question.is_some()).enumerate() {
         // The n-th is kept where n x limit / all passes a whole number.
         if limit < all && (number + 1) * limit / all == number * limit / all {
             step.question = None;
         }
-        number += 1;
     }
 }
 

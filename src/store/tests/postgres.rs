@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{
-    proxy::{Network, Proxy},
-    *,
-};
+use super::*;
 use crate::{
     domain::LoggedEvent,
+    proxy::{Network, Proxy},
     store::database::{Database, Numbers},
 };
 

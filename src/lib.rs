@@ -29,11 +29,3 @@ pub mod recommend;
 pub mod store;
 pub mod telemetry;
 pub mod training;
-
-#[cfg(test)]
-#[expect(dead_code, reason = "the tests of whole processes use the rest")]
-#[path = "../tests/support/proxy.rs"]
-mod proxy;
-#[cfg(all(test, feature = "edge"))]
-#[path = "../tests/support/qdrant.rs"]
-mod qdrant;

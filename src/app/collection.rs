@@ -469,7 +469,8 @@ mod tests {
     #[cfg(feature = "edge")]
     #[tokio::test]
     async fn on_a_server_the_collection_that_was_completed_last_answers_and_the_one_that_nobody_claims_goes() {
-        let server = crate::qdrant::Server::start(&crate::qdrant::Storage::default());
+        use crate::index::test_server;
+        let server = test_server::Server::start_at(&test_server::Storage::default(), "127.0.0.1:0".parse().unwrap(), None);
         let world = World::on(Some(&server.url()), 2).await;
         let old = world.built_by("old", OLD);
         let mut new = old.clone();

@@ -39,6 +39,9 @@ pub use metrics::IndexMetrics;
 pub use settings::{ApiKey, IndexSettings, InvalidServerUrl, ServerUrl};
 
 use server::Server;
+/// A server for the tests of other rooms.
+#[cfg(all(test, feature = "edge"))]
+pub(crate) use server::tests::fake as test_server;
 
 /// An item as the index takes it.
 #[derive(Debug, Clone)]

@@ -49,10 +49,6 @@ struct Service {
 }
 
 impl Server {
-    pub(crate) fn start(storage: &Storage) -> Self {
-        Self::start_at(storage, "127.0.0.1:0".parse().unwrap(), None)
-    }
-
     /// With a key, only those that show it are let in.
     pub(crate) fn start_at(storage: &Storage, address: SocketAddr, key: Option<&'static str>) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -344,7 +340,7 @@ fn update(operation: wire::points_update_operation::Operation) -> Result<UpdateO
             let selector = delete.points_selector.and_then(|selector| selector.points_selector_one_of);
             let Some(wire::points_selector::PointsSelectorOneOf::Filter(selected)) = selector else { return Err(missing("a filter")) };
             let names = delete.vectors.ok_or_else(|| missing("vectors"))?.names;
-            Ok(UpdateOperation::VectorOperation(VectorOperations::DeleteVectorsByFilter(filter(selected)?, names.into_iter().map(Into::into).collect())))
+            Ok(UpdateOperation::VectorOperation(VectorOperations::DeleteVectorsByFilter(filter(selected)?, names)))
         }
         other => Err(Status::unimplemented(format!("{other:?}"))),
     }
@@ -355,10 +351,8 @@ fn point(point: wire::PointStruct) -> Result<PointStructPersisted, Status> {
         return Err(Status::invalid_argument("Expected some vectors")); // in the server's words
     };
     let vector = |(name, vector): (String, wire::Vector)| match vector.vector {
-        Some(wire::vector::Vector::Dense(dense)) => Ok((name.into(), VectorPersisted::Dense(dense.data))),
-        Some(wire::vector::Vector::Sparse(sparse)) => {
-            Ok((name.into(), VectorPersisted::Sparse(SparseVector { indices: sparse.indices, values: sparse.values })))
-        }
+        Some(wire::vector::Vector::Dense(dense)) => Ok((name, VectorPersisted::Dense(dense.data))),
+        Some(wire::vector::Vector::Sparse(sparse)) => Ok((name, VectorPersisted::Sparse(SparseVector { indices: sparse.indices, values: sparse.values }))),
         _ => Err(missing("a vector")),
     };
     let payload: Map<String, Json> = point.payload.into_iter().map(|(key, value)| Ok((key, json(value)?))).collect::<Result<_, Status>>()?;

@@ -334,7 +334,7 @@ impl VectorIndex for ServerIndex {
         let points = last_of_each_key(points);
         let attributes: HashMap<String, Kind> = points.iter().flat_map(|point| payload::attributes(&point.facts).collect::<Vec<_>>()).collect();
         self.index_fields(attributes).await?;
-        self.apply(points.into_iter().map(Write::Put).collect()).await
+        self.apply(points.into_iter().map(|point| Write::Put(Box::new(point))).collect()).await
     }
 
     async fn delete(&self, gone: &[(ItemKey, Revision)]) -> Result<(), IndexError> {

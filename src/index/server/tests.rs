@@ -11,7 +11,13 @@ use crate::{
 };
 
 #[cfg(feature = "edge")]
-use crate::qdrant as fake;
+#[path = "../../../tests/support/qdrant.rs"]
+pub(crate) mod fake;
+#[cfg(feature = "edge")]
+#[expect(clippy::duplicate_mod, reason = "the store's tests have it too, and rooms of one floor never meet")]
+#[expect(dead_code, reason = "the tests of whole processes use the rest")]
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
 
 /// A collection that goes when it is dropped, or is left under a name of its own on a real server.
 pub(in crate::index) struct Temporary {
@@ -36,10 +42,15 @@ pub(in crate::index) fn at(url: &str) -> IndexSettings {
     IndexSettings { url: Some(url.parse().unwrap()), ..settings() }
 }
 
+#[cfg(feature = "edge")]
+fn anywhere() -> std::net::SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
 impl Temporary {
     #[cfg(feature = "edge")]
     pub(in crate::index) async fn over_the_wire() -> Self {
-        let server = fake::Server::start(&fake::Storage::default());
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), None);
         let index = collections(&at(&server.url())).open("movies", WIDTH).await.unwrap().index;
         Self { index, _server: Some(server) }
     }
@@ -71,8 +82,8 @@ mod over_the_wire {
             ApiKey, Home, IndexError,
             contract::{all, embedding, point},
         },
-        proxy::{Network, Proxy},
     };
+    use proxy::{Network, Proxy};
 
     async fn filled(collections: &Collections) -> Arc<dyn VectorIndex> {
         let index = collections.open("movies", WIDTH).await.unwrap().index;
@@ -86,7 +97,7 @@ mod over_the_wire {
 
     #[tokio::test]
     async fn who_does_not_show_the_key_is_not_let_in_and_the_key_stays_out_of_the_message() {
-        let server = fake::Server::start_at(&fake::Storage::default(), "127.0.0.1:0".parse().unwrap(), Some("s3cret"));
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), Some("s3cret"));
         let key: ApiKey = serde_json::from_str(r#""s3cret""#).unwrap();
         let wrong: ApiKey = serde_json::from_str(r#""wr0ng""#).unwrap();
 
@@ -98,7 +109,7 @@ mod over_the_wire {
 
     #[tokio::test]
     async fn a_replica_that_starts_sees_what_is_there_at_once() {
-        let server = fake::Server::start(&fake::Storage::default());
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), None);
         filled(&collections(&at(&server.url()))).await;
 
         let opened = collections(&at(&server.url())).open("movies", WIDTH).await.unwrap();
@@ -110,7 +121,7 @@ mod over_the_wire {
 
     #[tokio::test]
     async fn another_shape_is_named_and_what_is_anothers_is_left_alone() {
-        let server = fake::Server::start(&fake::Storage::default());
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), None);
         let ours = collections(&at(&server.url()));
         filled(&ours).await;
 
@@ -129,7 +140,7 @@ mod over_the_wire {
 
     #[tokio::test]
     async fn a_mark_is_seen_by_every_process() {
-        let server = fake::Server::start(&fake::Storage::default());
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), None);
         let (one, other) = (collections(&at(&server.url())), collections(&at(&server.url())));
         filled(&one).await;
         assert!(other.marks().await.unwrap().is_empty());
@@ -143,7 +154,7 @@ mod over_the_wire {
     #[tokio::test]
     async fn a_server_that_is_gone_is_not_waited_for_and_comes_back_by_itself() {
         let (storage, registry) = (fake::Storage::default(), Registry::new());
-        let server = fake::Server::start(&storage);
+        let server = fake::Server::start_at(&storage, anywhere(), None);
         let (address, settings) = (server.address, patient_for(2_000, &server.url()));
         let home = home(std::path::Path::new("/nowhere"));
         let collections = Collections::new(&settings, home, Compute::start("test", 1, 4).unwrap(), &registry).unwrap();
@@ -178,7 +189,7 @@ mod over_the_wire {
 
     #[tokio::test]
     async fn a_server_that_is_silent_is_found_out_even_by_callers_with_less_patience() {
-        let server = fake::Server::start(&fake::Storage::default());
+        let server = fake::Server::start_at(&fake::Storage::default(), anywhere(), None);
         let proxy = Proxy::to(server.address.port()).await;
         let index = filled(&collections(&patient_for(2_000, &format!("http://127.0.0.1:{}", proxy.port())))).await;
         let hurried = || async {

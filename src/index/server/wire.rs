@@ -155,7 +155,7 @@ fn condition(wanted: Condition) -> WireCondition {
 
 /// What is to become of an item.
 pub(super) enum Write {
-    Put(IndexPoint),
+    Put(Box<IndexPoint>),
     Delete(ItemKey, Revision),
 }
 

@@ -26,6 +26,8 @@ mod people;
 mod postgres;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres_server;
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
 
 use serde_json::{Value as Json, json};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::*;
+use super::{
+    proxy::{Network, Proxy},
+    *,
+};
 use crate::{
     domain::LoggedEvent,
-    proxy::{Network, Proxy},
     store::database::{Database, Numbers},
 };
 

@@ -88,7 +88,7 @@ mod tests {
         let columns = Columns::default();
         for (key, json) in (0..).zip(&items) {
             let item: Item = serde_json::from_value(json.clone()).unwrap();
-            columns.apply(&[StoredItem { key: ItemKey(key), revision: Revision(i64::from(key)), deleted: false, item: item.into() }]);
+            columns.apply(&[StoredItem { key: ItemKey(key), revision: Revision(i64::from(key) + 1), deleted: false, item: item.into() }]);
         }
         let taste = Taste { items: vec![(ItemKey(0), 1.0), (ItemKey(1), 1.0), (ItemKey(4), -1.0)], ..Taste::default() };
 

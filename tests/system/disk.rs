@@ -276,6 +276,7 @@ async fn while_the_disk_of_postgres_is_full_writes_are_refused_answers_go_on_and
     postgres.resume(); // as its service manager does
 
     until("writes are taken again", || async { client.json(Method::PUT, "/items/late", &json!({"title": "Brass bell"})).await.status.is_success() }).await;
+    until("reads are answered again", || async { client.get("/stats").await.status == StatusCode::OK }).await; // on connections of their own
     client.all_searchable().await;
     until("answers are whole again", || async { client.recommend(&json!({"user_id": "eve", "text": "a bell"})).await["degraded"] == json!([]) }).await;
     assert_eq!(client.ids(&json!({"text": "brass bell", "limit": 1})).await, ["late"]);

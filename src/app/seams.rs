@@ -8,14 +8,15 @@ use prometheus::{IntGaugeVec, Opts};
 use crate::{
     domain::{FeatureVector, Item, ItemId, ItemKey},
     encoder::Encoder,
+    features::Situation,
     http::{Catalogue, CatalogueError, Counts, EncoderFacts},
     index::VectorIndex,
     ingest::Ingest,
     learned::Learned,
-    recommend::{Exposed, Models, Published, Recommender, Situation},
+    recommend::{Exposed, Models, Published, Recommender},
     store::Store,
     telemetry::Registry,
-    training::{Publish, Rehearse, Rehearsed},
+    training::{Publish, Rehearse},
 };
 
 /// The doors read the catalogue from the store.
@@ -81,8 +82,7 @@ impl Rehearse for Pipeline {
         self.weights
     }
 
-    async fn candidates(&self, question: Rehearsed, learned: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>> {
-        let Rehearsed { text, history, popularity } = question;
-        self.recommender.candidates(&Situation { text, history, popularity }, learned).await
+    async fn candidates(&self, question: &Situation, learned: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>> {
+        self.recommender.candidates(question, learned).await
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Flags {
     folder: Option<PathBuf>,
     /// What is asked of the folder; by default sequence where there are interactions, else text
     #[arg(long, value_enum)]
-    task: Option<FolderTask>,
+    task: Option<Task>,
     /// Where time is cut: a date (2026-11-01), a time (RFC 3339), or the share of the days that are learned from [default: the folder's own column, else 0.8]
     #[arg(long, value_name = "WHERE", value_parser = split)]
     split: Option<Split>,
@@ -38,8 +38,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// With whom to compare; those that the questions give nothing to go by are left out
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES", default_values_t = Baseline::value_variants().to_vec())]
-    baselines: Vec<Baseline>,
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES", default_values_t = Contender::value_variants().to_vec())]
+    baselines: Vec<Contender>,
     /// Of the intervals: the same data and seed give the same report
     #[arg(long, value_name = "N", default_value_t = 7)]
     seed: u64,
@@ -49,56 +49,6 @@ pub(super) struct Flags {
     /// Write the report as a page with plots that needs no network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FolderTask {
-    /// Once for each user; what they liked afterwards is relevant
-    History,
-    /// Event by event: ask, compare with the next item, feed it
-    Sequence,
-    /// As sequence, for 15 % of the items, which have no events at all
-    Cold,
-    /// Words alone, after learning from other words and what they led to
-    Keyword,
-    /// Words of a user with a history
-    UserKeyword,
-    /// Words alone, nothing learned
-    Text,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Baseline {
-    Popularity,
-    ItemKnn,
-    Ease,
-    Bm25,
-    Dense,
-}
-
-impl From<FolderTask> for Task {
-    fn from(task: FolderTask) -> Self {
-        match task {
-            FolderTask::History => Self::History,
-            FolderTask::Sequence => Self::Sequence,
-            FolderTask::Cold => Self::Cold,
-            FolderTask::Keyword => Self::Keyword,
-            FolderTask::UserKeyword => Self::UserKeyword,
-            FolderTask::Text => Self::Text,
-        }
-    }
-}
-
-impl From<Baseline> for Contender {
-    fn from(baseline: Baseline) -> Self {
-        match baseline {
-            Baseline::Popularity => Self::Popularity,
-            Baseline::ItemKnn => Self::ItemKnn,
-            Baseline::Ease => Self::Ease,
-            Baseline::Bm25 => Self::Bm25,
-            Baseline::Dense => Self::Dense,
-        }
-    }
 }
 
 fn split(text: &str) -> Result<Split, String> {
@@ -120,7 +70,7 @@ pub(super) fn run(flags: &Flags, settings: &Settings) -> anyhow::Result<ExitCode
     let report = runtime()?.block_on(async {
         match &flags.folder {
             Some(folder) => {
-                let task = flags.task.map_or_else(|| if folder.join("interactions.csv").exists() { Task::Sequence } else { Task::Text }, Task::from);
+                let task = flags.task.unwrap_or(if folder.join("interactions.csv").exists() { Task::Sequence } else { Task::Text });
                 evaluate(&read_folder(folder, task, flags.split, limit(flags))?, None, flags, settings).await
             }
             None => {
@@ -158,7 +108,7 @@ async fn evaluate(replay: &Replay, shop: Option<&Store>, flags: &Flags, settings
         lend_embeddings(shop, &pipeline.store, &model.version, &replay.items).await?;
     }
     eprintln!("{} items, {} events to learn from, {} questions to ask", replay.items.len(), replay.events.len(), replay.questions());
-    let how = Evaluation { baselines: flags.baselines.iter().map(|one| Contender::from(*one)).collect(), seed: flags.seed, model: model.version.clone() };
+    let how = Evaluation { baselines: flags.baselines.clone(), seed: flags.seed, model: model.version.clone() };
     let mut bar: Option<(Stage, ProgressBar)> = None;
     let report = pipeline.evaluate(replay, &how, Timestamp::now(), &mut |stage, done, all| show(&mut bar, stage, done, all)).await;
     if let Some((_, bar)) = bar {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,10 +15,11 @@ use crate::{
 use super::{EvaluationError, replay::Replay};
 
 /// One who answers every question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
     /// As the settings say.
+    #[value(skip)]
     Ours,
     /// The most popular items for everybody: what any claim of personalisation has to beat.
     Popularity,

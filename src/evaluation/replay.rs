@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::domain::{Event, Exposure, Item, ItemId, SessionId, Timestamp, UserId};
+use clap::ValueEnum;
 
 /// What is asked of a data folder, or of a shop's own log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// Once for each user; what they liked afterwards is relevant.
@@ -24,6 +25,7 @@ pub enum Task {
     /// Words alone, nothing learned.
     Text,
     /// The shop's own log: event by event, first meetings of a user and an item.
+    #[value(skip)]
     Log,
 }
 

@@ -1,7 +1,7 @@
 //! Floor 2: what we know right now. Item states and events come in through `ingest`, requests read.
 //!
 //! [`Columns`] holds every item's facts, [`Histories`] the recent acts of users, [`Popularity`] what many want;
-//! [`Signals`] reads acts as signed weights, by the rules of a preset and the settings. All of it is derived from the store and rebuilt at start.
+//! [`Signals`] reads acts as signed weights, by the rules of a preset and the settings; a [`Situation`] is what was known at another time. All of it is derived from the store and rebuilt at start.
 
 mod columns;
 mod counters;
@@ -9,12 +9,14 @@ mod histories;
 mod popularity;
 mod rules;
 mod signals;
+mod situation;
 
 pub use columns::{Columns, Table};
 pub use histories::{Histories, History, Loaded, Recollection, Written};
 pub use popularity::{MOST_ANSWERS, Popularity, Ranking};
 pub use rules::{EventRule, FeatureSettings, InvalidRule, Preset, Repeated, ValueKind, presets_table};
 pub use signals::{Act, Kind, Opinion, Signals};
+pub use situation::Situation;
 
 use crate::domain::{DAY_MS, ItemFacts, Timestamp};
 

@@ -63,10 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn near(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
-    }
+    use crate::measures::near;
 
     #[test]
     fn measures_agree_with_numbers_worked_out_by_hand() {

@@ -9,3 +9,8 @@ mod ranking_tests;
 pub use bootstrap::{Interval, Unit, bootstrap, mean};
 pub use catalogue::{coverage, gini, intra_list_diversity, lorenz, surprise};
 pub use ranking::{average_precision, average_precision_at, graded_ndcg_at, hit_rate_at, ndcg_at, recall_at, reciprocal_rank, reciprocal_rank_at};
+
+#[cfg(test)]
+fn near(found: f64, expected: f64) {
+    assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
+}

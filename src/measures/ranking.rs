@@ -79,10 +79,7 @@ fn discounted(gains: impl Iterator<Item = (usize, f64)>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn near(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
-    }
+    use crate::measures::near;
 
     #[test]
     fn measures_agree_with_numbers_worked_out_by_hand() {

@@ -42,7 +42,6 @@ pub use person::{Person, RecentItem};
 pub use policy::Policy;
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
-pub use situation::Situation;
 pub use snapshot::{ModelSet, Models, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{Actor, Embedding, ItemKey, Source, Timestamp},
-    features::{Act, History, Loaded, Ranking, Recollection},
+    features::{Act, History, Loaded, Ranking, Recollection, Situation},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
 };
@@ -21,7 +21,7 @@ use super::{
     profile::{Likeness, Liking},
     rank::Sources,
     request::{Part, RecommendationRequest},
-    situation::Situation,
+    situation,
     snapshot::ModelSet,
     taste::Taste,
     understand::Rejected,
@@ -346,7 +346,7 @@ impl Inner {
         let as_of = request.after.as_ref().map(|cursor| cursor.as_of);
         let taste = match known {
             Known::Now(histories) => Taste::read(histories, as_of, context, &self.signals, &table),
-            Known::Then(past) => past.taste(),
+            Known::Then(past) => situation::taste(past),
         };
         eligible.excluded.extend(&taste.hidden);
         if request.exclude_seen.unwrap_or(self.signals.excludes_seen()) {

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     domain::{FeatureVector, ItemKey, Timestamp},
-    features::Ranking,
+    features::Situation,
     learned::Learned,
 };
 
@@ -22,21 +22,9 @@ use super::{
 /// Nobody waits for it; whatever is slower has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was known when somebody asked.
-#[derive(Debug, Clone)]
-pub struct Situation {
-    /// What they typed.
-    pub text: Option<String>,
-    /// What they had done, newest first, each item once with its signed weight.
-    pub history: Vec<(ItemKey, f32)>,
-    /// What many wanted.
-    pub popularity: Arc<Ranking>,
-}
-
-impl Situation {
-    pub(super) fn taste(&self) -> Taste {
-        Taste { items: self.history.clone(), seen: self.history.iter().map(|(item, _)| *item).collect(), ..Taste::default() }
-    }
+/// What had been done then, as the sources use it.
+pub(super) fn taste(then: &Situation) -> Taste {
+    Taste { items: then.history.clone(), seen: then.history.iter().map(|(item, _)| *item).collect(), ..Taste::default() }
 }
 
 impl Recommender {

@@ -22,6 +22,6 @@ pub use ease::Form;
 pub use fit::{Progress, Report, TooLittle, Tried};
 pub use interactions::Interaction;
 pub use item_knn::ItemKnn;
-pub use rehearsal::{Rehearse, Rehearsed};
+pub use rehearsal::Rehearse;
 pub use settings::TrainingSettings;
 pub use trainer::{Publish, Rooms, TrainError, Trainer};

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     domain::{Embedding, FeatureVector, ItemKey, Timestamp},
     encoder::{EncodeError, Encoder, clean},
-    features::{Popularity, Ranking},
+    features::{Popularity, Ranking, Situation},
     index::VectorIndex,
     learned::{Adapter, ItemItem, Learned, Ranker},
     telemetry::Compute,
@@ -42,17 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions of each kind that go through the pipeline: some 5 ms each.
 const MOST_QUESTIONS: usize = 1_000;
 
-/// What somebody knew and asked then, to be asked again.
-#[derive(Debug, Clone)]
-pub struct Rehearsed {
-    /// What they typed.
-    pub text: Option<String>,
-    /// What they had done, newest first.
-    pub history: Vec<(ItemKey, f32)>,
-    /// What many wanted.
-    pub popularity: Arc<Ranking>,
-}
-
 /// The whole pipeline, as training asks it; handed over by `app`.
 #[async_trait]
 pub trait Rehearse: Send + Sync {
@@ -63,7 +52,7 @@ pub trait Rehearse: Send + Sync {
     fn weights(&self) -> FeatureVector;
 
     /// Every candidate with what each feature would add to its score at weight 1; `None` where a part failed.
-    async fn candidates(&self, question: Rehearsed, learned: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>>;
+    async fn candidates(&self, question: &Situation, learned: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>>;
 }
 
 /// How the map and the weights did. No texts and no user ids in it.
@@ -240,8 +229,8 @@ impl Rehearsal<'_> {
     ) -> Result<(Option<FeatureVector>, Option<Judged>), RehearsalError> {
         let mut answered = Vec::new();
         for Asked { text, history, relevant } in questions.step_by(count.div_ceil(MOST_QUESTIONS).max(1)) {
-            let question = Rehearsed { text, history, popularity: Arc::clone(popularity) };
-            let Some(candidates) = self.rooms.rehearse.candidates(question, learned).await else { continue };
+            let question = Situation { text, history, popularity: Arc::clone(popularity) };
+            let Some(candidates) = self.rooms.rehearse.candidates(&question, learned).await else { continue };
             let relevant: FxHashSet<ItemKey> = relevant.into_iter().collect();
             let places = candidates.iter().enumerate().filter(|(_, (key, _))| relevant.contains(key)).map(|(place, _)| place).collect();
             answered.push(Question { relevant: places, wanted: relevant.len(), candidates: candidates.into_iter().map(|(_, features)| features).collect() });

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::{
     config::Settings,
-    features::{Columns, Histories, Popularity, Signals},
+    features::{Columns, Histories, Popularity, Rulebook, Signals},
     ingest::{Ingest, Rooms},
     store::Store,
     telemetry::Registry,
@@ -34,6 +34,8 @@ impl WritePath {
             histories: Arc::new(Histories::new(0)),
             popularity: Arc::new(Popularity::new(settings.features.popularity_half_life_days)),
             signals: Arc::new(Signals::new(&settings.features)?),
+            rulebook: Arc::new(Rulebook::new(&[])),
+            showings: Arc::default(),
         };
         Ok(Self { store, ingest: Ingest::new(rooms, &registry)? })
     }

@@ -21,7 +21,7 @@ use crate::{
     domain::Timestamp,
     encoder::{Encoder, EncoderMetrics, PreparedModel},
     evaluation::Pipeline,
-    features::{Columns, Histories, Popularity, Signals},
+    features::{Columns, Histories, Popularity, Rulebook, Showings, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, Lexicon},
     ingest::{self, IndexCollection, Indexer, Ingest, Retention},
@@ -103,12 +103,15 @@ impl App {
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
         let popularity = Arc::new(popularity);
         let signals = Arc::new(Signals::new(&settings.features)?);
+        let (rulebook, showings) = (Arc::new(Rulebook::new(&settings.rules)), Arc::new(Showings::default()));
         let rooms = ingest::Rooms {
             store: store.clone(),
             columns: Arc::clone(&columns),
             histories: Arc::clone(&histories),
             popularity: Arc::clone(&popularity),
             signals: Arc::clone(&signals),
+            rulebook: Arc::clone(&rulebook),
+            showings: Arc::clone(&showings),
         };
         let ingest = Ingest::new(rooms, &registry)?;
         ingest.recover(Timestamp::now()).await?;
@@ -124,6 +127,8 @@ impl App {
             histories,
             popularity,
             signals: Arc::clone(&signals),
+            rulebook,
+            showings,
             store: store.clone(),
             compute: compute.clone(),
             exposed,

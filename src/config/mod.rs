@@ -12,8 +12,9 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    domain::RuleDocument,
     encoder::EncoderSettings,
-    features::{FeatureSettings, Preset, Signals},
+    features::{FeatureSettings, Preset, Signals, check_rules},
     http::HttpSettings,
     index::IndexSettings,
     ingest::IngestSettings,
@@ -31,6 +32,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the rooms say what their sections mean")]
 pub struct Settings {
+    pub rules: Vec<RuleDocument>,
     pub paths: Paths,
     pub log: LogSettings,
     pub http: HttpSettings,
@@ -105,10 +107,13 @@ impl Settings {
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let figment = figment(overrides)?;
         let settings: Self = figment.extract().map_err(|error| ConfigError::Invalid(one_line(&error)))?;
-        Signals::new(&settings.features).map_err(|error| {
-            let source = figment.find_metadata(&format!("features.{}", error.key)).map(|metadata| format!(" (from {})", described(metadata)));
+        let refused = |key: &str, error: &dyn std::error::Error| {
+            let source = figment.find_metadata(key).map(|metadata| format!(" (from {})", described(metadata)));
             ConfigError::Invalid(format!("{error}{}", source.unwrap_or_default()))
-        })?;
+        };
+        Signals::new(&settings.features).map_err(|error| refused(&format!("features.{}", error.key), &error))?;
+        settings.recommend.check().map_err(|error| refused(&error.key, &error))?;
+        check_rules(&settings.rules).map_err(|error| refused("rules", &error))?;
         Ok(settings)
     }
 }

@@ -20,11 +20,13 @@ pub enum Source {
     Popular,
     /// Near in meaning to something that the user liked or wrote lately, or shares its words.
     Profile,
+    /// New, known to few, and of a sort that the user likes; only where lists keep places for such items.
+    Fresh,
 }
 
 impl Source {
     /// All sources, in the order of [`Self::name`]s in answers.
-    pub const ALL: [Self; 6] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile];
+    pub const ALL: [Self; 7] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile, Self::Fresh];
 
     /// The name on the wire and in metric labels.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Source {
             Self::Similar => "similar",
             Self::Popular => "popular",
             Self::Profile => "profile",
+            Self::Fresh => "fresh",
         }
     }
 }

@@ -1,20 +1,24 @@
 //! Floor 2: what we know right now. Item states and events come in through `ingest`, requests read.
 //!
-//! [`Columns`] holds every item's facts, [`Histories`] the recent acts of users, [`Popularity`] what many want;
+//! [`Columns`] holds every item's facts, [`Rulebook`] the merchandiser's rules, [`Histories`] the recent acts of users, [`Popularity`] what many want, [`Showings`] what visits were shown;
 //! [`Signals`] reads acts as signed weights, by the rules of a preset and the settings; a [`Situation`] is what was known at another time. All of it is derived from the store and rebuilt at start.
 
 mod columns;
 mod counters;
 mod histories;
 mod popularity;
+mod rulebook;
 mod rules;
+mod showings;
 mod signals;
 mod situation;
 
 pub use columns::{Columns, Table};
 pub use histories::{Histories, History, Loaded, Recollection, Written};
 pub use popularity::{MOST_ANSWERS, Popularity, Ranking};
+pub use rulebook::{InvalidRules, MAX_RULES, Origin, Rulebook, WrittenRule, check_rules};
 pub use rules::{EventRule, FeatureSettings, InvalidRule, Preset, Repeated, ValueKind, presets_table};
+pub use showings::Showings;
 pub use signals::{Act, Kind, Opinion, Signals};
 pub use situation::Situation;
 

@@ -20,6 +20,7 @@ mod readiness;
 mod recommend;
 mod reindex;
 mod rooms;
+mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -172,6 +173,8 @@ fn described() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(operations::metrics))
         .routes(routes!(operations::train, operations::training))
         .routes(routes!(reindex::reindex, reindex::reindexing))
+        .routes(routes!(rules::get_rules))
+        .routes(routes!(rules::get_rule, rules::put_rule, rules::delete_rule))
         .routes(routes!(pages::playground))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))

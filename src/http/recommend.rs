@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{FieldError, Filter, ItemId, MAX_TEXT_CHARS, SessionId, Timestamp, UserId},
+    domain::{FieldError, Filter, ItemId, MAX_TEXT_CHARS, NAME_RULE, SessionId, Timestamp, UserId, is_name},
     recommend::{Boost, Cursor, Intent, MAX_LIMIT, Recommendation, RecommendationRequest, RecommendedItem},
 };
 
@@ -27,7 +27,6 @@ const DEFAULT_LIMIT: usize = 10;
 const MAX_ITEMS: usize = 100;
 const MAX_EXCLUDED: usize = 1_000;
 const MAX_BOOSTS: usize = 20;
-const MAX_SCENARIO_BYTES: usize = 64;
 /// The scenario of a request that names none.
 const DEFAULT_SCENARIO: &str = "default";
 /// The scenario of the lists of similar items.
@@ -67,8 +66,8 @@ pub(super) struct RecommendBody {
     /// More (or less) of some items.
     #[schema(max_items = 20, value_type = Option<Vec<BoostBody>>)]
     boosts: Option<Vec<Object<BoostBody>>>,
-    /// 0 (best first) to 1 (as different from each other as can be).
-    #[schema(minimum = 0, maximum = 1, default = 0)]
+    /// 0 (best first) to 1 (as different from each other as can be); without it as the settings say for the scenario.
+    #[schema(minimum = 0, maximum = 1)]
     diversity: Option<f64>,
     /// Say why each item is there.
     #[schema(default = false)]
@@ -106,16 +105,15 @@ impl RecommendBody {
         let boosts: Vec<_> = self.boosts.unwrap_or_default().into_iter().map(|Object(boost)| boost).collect();
         let scenario = self.scenario.unwrap_or_else(|| DEFAULT_SCENARIO.to_owned());
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| usize::try_from(limit).ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        let diversity = self.diversity.unwrap_or(0.0);
 
         let fits = self.text.as_deref().is_none_or(fits);
         hold(fits, "/text", format!("must have at most {MAX_TEXT_CHARS} characters"));
         hold(items.len() <= MAX_ITEMS, "/items", format!("must have at most {MAX_ITEMS} entries"));
-        hold(is_scenario(&scenario), "/scenario", format!("must be 1 to {MAX_SCENARIO_BYTES} of the characters A-Z a-z 0-9 _ . : -"));
+        hold(is_name(&scenario), "/scenario", NAME_RULE.into());
         hold(limit.is_some(), "/limit", format!("must be 1 to {MAX_LIMIT}"));
         hold(exclude_items.len() <= MAX_EXCLUDED, "/exclude_items", format!("must have at most {MAX_EXCLUDED} entries"));
         hold(boosts.len() <= MAX_BOOSTS, "/boosts", format!("must have at most {MAX_BOOSTS} entries"));
-        hold((0.0..=1.0).contains(&diversity), "/diversity", "must be 0 to 1".into());
+        hold(self.diversity.is_none_or(|diversity| (0.0..=1.0).contains(&diversity)), "/diversity", "must be 0 to 1".into());
 
         let attribute_type = |name: &str| desk.rooms.attribute_type(name);
         let mut read = |json: &serde_json::Value, pointer: &str| match Filter::parse(json, &attribute_type) {
@@ -148,7 +146,7 @@ impl RecommendBody {
             exclude_items,
             exclude_seen: self.exclude_seen,
             boosts: filters.into_iter().flatten().zip(boosts).map(|(filter, boost)| Boost { filter, factor: boost.factor as f32 }).collect(),
-            diversity: diversity as f32,
+            diversity: self.diversity.map(|diversity| diversity as f32),
             explain: self.explain.unwrap_or(false),
             with_texts: selection.as_ref().is_some_and(Selection::has_text),
             after,
@@ -162,10 +160,6 @@ impl RecommendBody {
 /// Whether a text is short enough.
 pub(super) fn fits(text: &str) -> bool {
     text.len() <= MAX_TEXT_CHARS || text.chars().count() <= MAX_TEXT_CHARS
-}
-
-fn is_scenario(name: &str) -> bool {
-    (1..=MAX_SCENARIO_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
 }
 
 /// A list of items, and why.
@@ -262,15 +256,15 @@ pub(super) struct ItemAnswer<'a> {
     position: usize,
     /// The ranker's additive score before arranging.
     score: f32,
-    /// Where it was found: semantic, lexical, collaborative, similar, popular.
+    /// Where it was found: semantic, lexical, collaborative, similar, popular, profile, fresh; nowhere where a rule brought it.
     sources: Vec<&'static str>,
     /// What was asked for in `fields`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     fields: Option<Shown<'a>>,
-    /// Why arranging moved it: diversity, cold, explored, pinned or rule:NAME.
+    /// Why arranging moved it: diversity, cold, quota, repeated or rule:NAME.
     #[serde(skip_serializing_if = "Option::is_none")]
-    arranged: Option<&'static str>,
+    arranged: Option<String>,
     /// With `explain`: why it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationAnswer<'a>>,
@@ -331,7 +325,7 @@ impl<'a> ItemAnswer<'a> {
             score: item.score,
             sources: item.sources.iter().map(|source| source.name()).collect(),
             fields: selection.map(|selection| selection.show(&item.facts, item.text.as_deref())),
-            arranged: item.arranged,
+            arranged: item.arranged.as_ref().map(ToString::to_string),
             explanation: item.explanation.as_ref().map(|why| ExplanationAnswer {
                 summary: &why.summary,
                 contributions: &why.contributions,
@@ -405,7 +399,7 @@ async fn similar_to(desk: &Desk, item: ItemId, query: &Query) -> Result<Response
         exclude_items: vec![item],
         exclude_seen: None,
         boosts: Vec::new(),
-        diversity: 0.0,
+        diversity: None,
         explain: false,
         with_texts: false,
         after: None,

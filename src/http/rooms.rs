@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::{
-    domain::{Actor, AttributeType, Event, Exposure, Item, ItemId, LoggedEvent, RecommendationId, Timestamp, UserId},
+    domain::{Actor, AttributeType, Event, Exposure, Item, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName, Timestamp, UserId},
+    features::WrittenRule,
     ingest::{EventOutcome, Ingest, IngestError, ItemOutcome, PatchOutcome},
     recommend::{Person, RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
-    store::{Alias, Merged, Receipt, Store, StoreError},
+    store::{Alias, Merged, Receipt, RuleOutcome, Store, StoreError},
     training::{TrainError, Trainer},
 };
 
@@ -32,6 +33,10 @@ pub(super) trait Rooms: Send + Sync {
     async fn exposures_of(&self, user: &UserId, after: Option<&RecommendationId>, limit: usize) -> Result<Vec<Exposure>, CatalogueError>;
     async fn merge(&self, from: Actor, into: UserId, now: Timestamp) -> Result<Merged, IngestError>;
     async fn erase(&self, whom: Actor, now: Timestamp) -> Result<Receipt, IngestError>;
+    fn rules(&self) -> Vec<WrittenRule>;
+    fn rule(&self, name: &RuleName) -> Option<WrittenRule>;
+    async fn put_rule(&self, rule: &RuleDocument) -> Result<RuleOutcome, IngestError>;
+    async fn delete_rule(&self, name: &RuleName) -> Result<RuleOutcome, IngestError>;
     async fn train(&self) -> Result<Json, TrainError>;
     fn training(&self) -> Json;
     async fn reindex(&self, asked: ReindexRequest) -> Result<ReindexState, ReindexError>;
@@ -114,6 +119,22 @@ impl Rooms for House {
 
     async fn erase(&self, whom: Actor, now: Timestamp) -> Result<Receipt, IngestError> {
         self.ingest.erase(whom, now).await
+    }
+
+    fn rules(&self) -> Vec<WrittenRule> {
+        self.ingest.rules()
+    }
+
+    fn rule(&self, name: &RuleName) -> Option<WrittenRule> {
+        self.ingest.rule(name)
+    }
+
+    async fn put_rule(&self, rule: &RuleDocument) -> Result<RuleOutcome, IngestError> {
+        self.ingest.put_rule(rule).await
+    }
+
+    async fn delete_rule(&self, name: &RuleName) -> Result<RuleOutcome, IngestError> {
+        self.ingest.delete_rule(name).await
     }
 
     async fn train(&self) -> Result<Json, TrainError> {

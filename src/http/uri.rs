@@ -11,16 +11,19 @@ use crate::domain::{FieldError, InvalidId, ItemId, SessionId, UserId, pointer_st
 
 use super::problem::Problem;
 
-/// An id, and how it is called in a request.
+/// An id or a name, and how it is called in a request.
 pub(super) trait Named: Sized {
     const PARAMETER: &'static str;
-    fn named(id: &str) -> Result<Self, InvalidId>;
+    /// Why a text is none.
+    type Invalid: std::fmt::Display;
+    fn named(id: &str) -> Result<Self, Self::Invalid>;
 }
 
 macro_rules! named {
     ($($id:ident $parameter:literal),*) => {$(
         impl Named for $id {
             const PARAMETER: &'static str = $parameter;
+            type Invalid = InvalidId;
             fn named(id: &str) -> Result<Self, InvalidId> {
                 Self::new(id)
             }

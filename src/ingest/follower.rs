@@ -1,7 +1,7 @@
 //! From the store to this replica's memory: what other processes on the same database wrote, in the order of commits.
 //!
 //! An announcement of the database is only the wake-up, and so is a clock, because announcements may get lost. What there is to know
-//! is read from the tables, above the last revision, sequence, merge and erasure that are known here. Histories and columns of one's own writes
+//! is read from the tables, above the last revisions (of items, of rules), sequence, merge and erasure that are known here. Histories and columns of one's own writes
 //! are up to date at once; popularity counts each event when it is read here, once, whoever wrote it.
 
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
@@ -99,11 +99,13 @@ impl Inner {
     /// Reads everything above what is known here.
     pub(super) async fn catch_up(&self, now: Timestamp) -> Result<(), StoreError> {
         self.catch_up_with_people().await?;
+        self.catch_up_with_rules().await?;
         let store = &self.rooms.store;
         loop {
             let items = store.items_above(Revision(self.seen_revision.load(Ordering::Acquire)), RECOVERY_PAGE).await?;
             let Some(last) = items.last() else { break };
             self.rooms.columns.apply(&items);
+            self.wake_rules();
             self.seen_revision.store(last.revision.0, Ordering::Release);
             self.changed.notify_one();
         }

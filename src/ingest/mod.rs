@@ -11,6 +11,7 @@ mod people;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+mod rules;
 mod tenure;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     domain::{Actor, Event, EventType, Exposure, FieldError, Item, ItemId, LoggedEvent, RecommendationId, Revision, SessionId, StoredItem, Timestamp, UserId},
-    features::{Act, Columns, Histories, Popularity, Signals},
+    features::{Act, Columns, Histories, Popularity, Rulebook, Showings, Signals},
     store::{self, PeopleSeen, Store, StoreError},
     telemetry::Registry,
 };
@@ -108,6 +109,10 @@ pub struct Rooms {
     pub popularity: Arc<Popularity>,
     /// What events say.
     pub signals: Arc<Signals>,
+    /// What merchandisers want.
+    pub rulebook: Arc<Rulebook>,
+    /// What visits were shown.
+    pub showings: Arc<Showings>,
 }
 
 /// The write path; cheap to clone.
@@ -156,6 +161,7 @@ impl Ingest {
         let unknown = self.0.recover_counters(now).await?;
         self.0.begin_with_people().await?;
         self.0.catch_up(now).await?;
+        self.0.begin_with_rules().await?;
         for (kind, events) in unknown {
             tracing::warn!(kind = %kind, events, "the log has {events} events of the type {kind}, which is not configured: they say nothing");
         }
@@ -192,9 +198,10 @@ impl Ingest {
         Ok(outcomes)
     }
 
-    /// Counts what an answer showed; `recommend` logs it.
+    /// Counts what an answer showed, and remembers it of the visit; `recommend` logs it.
     pub fn exposed(&self, exposure: &Exposure) {
         self.0.rooms.popularity.show(exposure, exposure.at);
+        self.0.rooms.showings.show(exposure);
     }
 
     /// Checks and stores items, one outcome each, in order.
@@ -276,6 +283,7 @@ impl Inner {
     fn show(&self, changed: &[StoredItem]) {
         if !changed.is_empty() {
             self.rooms.columns.apply(changed);
+            self.wake_rules();
             self.metrics.item_writes.inc_by(changed.len() as u64);
             self.changed.notify_one();
         }
@@ -290,6 +298,9 @@ impl Inner {
                         self.rooms.histories.forget(&Actor::User(user.clone()));
                     }
                     self.metrics.events.with_label_values(&[trace.kind.name()]).inc();
+                    if let Some((session, act)) = trace.session.as_ref().zip(trace.act.as_ref()) {
+                        self.rooms.showings.act(session, &act.item);
+                    }
                     acts.extend(trace.act.map(|act| (Act { sequence: *sequence, ..act }, trace.answer)));
                     self.forget(trace.user.map(Actor::User));
                     self.forget(trace.session.map(Actor::Session));

@@ -39,7 +39,10 @@ impl Ingest {
                     inner.forget_each(&[whom]);
                 }
                 // A session's events may have been those of several users, whose histories are shorter now.
-                (Err(_), _) | (Ok(_), Actor::Session(_)) => inner.rooms.histories.forget_all(),
+                (Err(_), _) | (Ok(_), Actor::Session(_)) => {
+                    inner.rooms.histories.forget_all();
+                    inner.forget_each(&[whom]);
+                }
             }
             erased
         });
@@ -68,7 +71,12 @@ impl Inner {
     }
 
     fn forget_each(&self, actors: &[Actor]) {
-        actors.iter().for_each(|actor| self.rooms.histories.forget(actor));
+        for actor in actors {
+            self.rooms.histories.forget(actor);
+            if let Actor::Session(session) = actor {
+                self.rooms.showings.forget(session);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     domain::{DAY_MS, Embedding, Exposure, Feature, RecommendationId, SessionId, UserId},
     encoder::clean,
-    features::{Columns, FeatureSettings, Histories, Popularity, Preset, Signals},
+    features::{Columns, FeatureSettings, Histories, Popularity, Preset, Rulebook, Signals},
     store::{ContentHash, StoreSettings},
 };
 
@@ -25,6 +25,8 @@ async fn house(settings: &StoreSettings, folder: &TempDir, registry: &Registry) 
         histories: Arc::new(Histories::new(1 << 20)),
         popularity: Arc::new(Popularity::new(14.0)),
         signals: Arc::new(Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()),
+        rulebook: Arc::new(Rulebook::new(&[])),
+        showings: Arc::default(),
     };
     Ingest::new(rooms, registry).unwrap()
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
-    features::{FeatureSettings, Preset},
+    features::{FeatureSettings, Preset, Rulebook},
     index::{Collections, Home, IndexSettings, Lexicon, VectorIndex},
     telemetry::Compute,
 };
@@ -43,6 +43,8 @@ impl Shop {
             histories: Arc::new(Histories::new(1 << 20)),
             popularity: Arc::new(Popularity::new(14.0)),
             signals: Arc::new(Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()),
+            rulebook: Arc::new(Rulebook::new(&[])),
+            showings: Arc::default(),
         };
         Self {
             ingest: Ingest::new(rooms, &registry).unwrap(),

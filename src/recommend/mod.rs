@@ -7,6 +7,7 @@ mod arrange;
 mod cursor;
 mod eligible;
 mod explain;
+mod fresh;
 mod metrics;
 mod person;
 mod policy;
@@ -31,7 +32,7 @@ use uuid::Uuid;
 use crate::{
     domain::{AttributeType, Exposure, Feature, FeatureVector, ItemId, ItemKey, RecommendationId},
     encoder::clean,
-    features::{Columns, Histories, Popularity, Signals, freshness},
+    features::{Columns, Histories, Popularity, Rulebook, Showings, Signals, freshness},
     index::Lexicon,
     store::Store,
     telemetry::{Compute, Registry},
@@ -40,17 +41,17 @@ use crate::{
 pub use cursor::{Cursor, InvalidCursor};
 pub use person::{Person, RecentItem};
 pub use policy::Policy;
-pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
-pub use settings::{RecommendSettings, Weights};
+pub use request::{Arranged, Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
+pub use settings::{Arrangement, InvalidArrangement, RecommendSettings, Scenario, Weights};
 pub use snapshot::{ModelSet, Models, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
-use arrange::Place;
+use arrange::{Asked, Cold, Page, Place, Quotas, Ruling, Slots};
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
 use profile::Remembered;
-use rank::{Candidate, Scales, Sources};
-use retrieve::{Retrieved, within};
+use rank::{Candidate, Ranked, Scales, Sources};
+use retrieve::{Basis, Retrieved, within};
 use understand::{Rejected, Understood};
 
 /// History items named as reasons.
@@ -68,6 +69,10 @@ pub struct Rooms {
     pub popularity: Arc<Popularity>,
     /// What events say.
     pub signals: Arc<Signals>,
+    /// What merchandisers want.
+    pub rulebook: Arc<Rulebook>,
+    /// What visits were shown.
+    pub showings: Arc<Showings>,
     /// Histories that are not in memory, texts of items, and where exposures go.
     pub store: Store,
     /// Threads for what takes longer than a moment.
@@ -88,6 +93,8 @@ struct Inner {
     columns: Arc<Columns>,
     histories: Arc<Histories>,
     popularity: Arc<Popularity>,
+    rulebook: Arc<Rulebook>,
+    showings: Arc<Showings>,
     store: Store,
     compute: Compute,
     exposed: Exposed,
@@ -110,13 +117,15 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, signals, store, compute, exposed } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, rulebook, showings, store, compute, exposed } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
             columns,
             histories,
             popularity,
+            rulebook,
+            showings,
             store,
             compute,
             exposed,
@@ -163,7 +172,10 @@ impl Inner {
             request.items.iter().filter_map(|id| table.key_of(id)).collect()
         };
 
-        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models, None).await;
+        // Rules are for what people see.
+        let ruling = if rehearsed.is_none() { self.ruling(&request, &context) } else { Ruling::default() };
+
+        let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models, Basis::Now(ruling)).await;
         if let Some(policy) = rehearsed {
             retrieved.sources.retain(|_, sources| policy.ranks(sources.list()));
         }
@@ -174,23 +186,11 @@ impl Inner {
         let (ranked, scales) = rank::rank(candidates, &weights, evidence, &request.boosts);
         ranking.observe_duration();
 
+        let arranging = self.metrics.stages.with_label_values(&["arrange"]).start_timer();
         let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
-        let needed = shown.len() + request.limit + 1; // one more tells whether there is a next page
         let mut degraded = std::mem::take(&mut retrieved.degraded);
-        let mut embeddings = FxHashMap::default();
-        if request.diversity > 0.0 {
-            match models.index.embeddings(&arrange::diversity_pool(&ranked, needed)).await {
-                Ok(found) => embeddings.extend(found),
-                Err(error) => {
-                    tracing::warn!(%error, "diversity skipped");
-                    degraded.push(Part::Index);
-                }
-            }
-        }
-        let places = arrange::diversify(ranked, request.diversity, &embeddings, needed);
-        let mut page: Vec<Place> = places.into_iter().filter(|place| !shown.contains(&place.ranked.candidate.key)).take(request.limit + 1).collect();
-        let more = page.len() > request.limit;
-        page.truncate(request.limit);
+        let Page { places: page, more } = self.arrange(ranked, &request, &retrieved, rehearsed, &models, &mut degraded).await;
+        arranging.observe_duration();
 
         let next = (more && shown.len() + page.len() <= MAX_SHOWN).then(|| Cursor {
             fingerprint,
@@ -226,7 +226,7 @@ impl Inner {
         for part in &degraded {
             self.metrics.degraded.with_label_values(&[part.name()]).inc();
         }
-        let intent = request.text.is_some().then(|| Intent::of(understood, retrieved.embedding.as_ref(), retrieved.truncated, &models));
+        let intent = request.text.is_some().then(|| Intent::of(understood, std::mem::take(&mut retrieved.categories), retrieved.truncated));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
     }
 
@@ -245,7 +245,69 @@ impl Inner {
             self.metrics.degraded.with_label_values(&[part.name()]).inc();
         }
         let truncated = encoded.as_ref().is_some_and(|encoded| encoded.truncated);
-        Understanding { intent: Intent::of(understood, encoded.as_ref().map(|encoded| &encoded.embedding), truncated, &models), degraded }
+        let categories = models.categories_of(encoded.as_ref().map(|encoded| &encoded.embedding));
+        Understanding { intent: Intent::of(understood, categories, truncated), degraded }
+    }
+
+    /// The rules for a request, as far as they do not ask what its text is about.
+    fn ruling(&self, request: &RecommendationRequest, context: &[ItemKey]) -> Ruling {
+        let rules = self.rulebook.in_force();
+        if rules.is_empty() {
+            return Ruling::default();
+        }
+        let table = self.columns.read();
+        let items: Vec<_> = context.iter().filter_map(|key| table.facts(*key).cloned()).collect();
+        let category = request.filter.as_ref().and_then(eligible::category);
+        Ruling::of(&rules, &Asked { scenario: &request.scenario, now: request.now, category, items: &items })
+    }
+
+    /// How the list of a request is arranged where no rule says otherwise.
+    fn arrangement(&self, request: &RecommendationRequest, rehearsed: Option<&Policy>) -> Arrangement {
+        if rehearsed.is_some_and(Policy::is_baseline) { Arrangement::NONE } else { self.settings.arrangement(&request.scenario) }
+    }
+
+    /// The page of a ranked list.
+    async fn arrange(
+        &self,
+        ranked: Vec<Ranked>,
+        request: &RecommendationRequest,
+        retrieved: &Retrieved,
+        rehearsed: Option<&Policy>,
+        models: &ModelSet,
+        degraded: &mut Vec<Part>,
+    ) -> Page {
+        let arrangement = self.arrangement(request, rehearsed);
+        let shown: &[ItemKey] = request.after.as_ref().map_or(&[], |cursor| &cursor.shown);
+        let passed_over = if rehearsed.is_none() { self.passed_over(request, arrangement.repeated) } else { FxHashMap::default() };
+        let mut places = arrange::weigh(ranked, &retrieved.ruling, &passed_over);
+        let diversity = request.diversity.unwrap_or(arrangement.diversity);
+        if diversity > 0.0 {
+            let needed = shown.len() + request.limit + 1; // one more tells whether there is a next page
+            let mut embeddings = FxHashMap::default();
+            match models.index.embeddings(&arrange::diversity_pool(&places, needed)).await {
+                Ok(found) => embeddings.extend(found),
+                Err(error) => {
+                    tracing::warn!(%error, "diversity skipped");
+                    degraded.push(Part::Index);
+                }
+            }
+            places = arrange::diversify(places, diversity, &embeddings, needed);
+        }
+        let pins: Vec<_> = {
+            let table = self.columns.read();
+            retrieved.ruling.pins().into_iter().filter_map(|(position, item, name)| Some((position as usize, table.key_of(item)?, name))).collect()
+        };
+        let cold = Cold { slots: arrangement.cold_slots, below: arrangement.cold_below() };
+        let quotas = Quotas::new(&retrieved.ruling, arrangement.per_category, retrieved.eligible.category());
+        arrange::fill(places, Slots { shown, limit: request.limit, pins, quotas, cold })
+    }
+
+    /// What is taken from the scores of what the visit was shown lately and has passed over.
+    fn passed_over(&self, request: &RecommendationRequest, points: f32) -> FxHashMap<ItemKey, f32> {
+        let Some(session) = request.session_id.as_ref().filter(|_| points > 0.0) else { return FxHashMap::default() };
+        let times = self.showings.passed_over(session, request.now);
+        let table = self.columns.read();
+        times.into_iter().filter_map(|(item, times)| Some((table.key_of(&item)?, points * f32::from(times)))).collect()
     }
 
     /// The union of what the sources found, every candidate with all its features.

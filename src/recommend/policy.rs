@@ -29,6 +29,11 @@ impl Policy {
         }
     }
 
+    /// Whether it is one source or another by itself, which nothing arranges.
+    pub(super) fn is_baseline(&self) -> bool {
+        self.sources.is_some()
+    }
+
     /// Whether a candidate that these sources found is ranked.
     pub(super) fn ranks(&self, mut sources: impl Iterator<Item = Source>) -> bool {
         self.sources.as_ref().is_none_or(|wanted| sources.any(|source| wanted.contains(&source)))

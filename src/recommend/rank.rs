@@ -25,6 +25,7 @@ impl Sources {
 }
 
 /// A candidate before it is ranked.
+#[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) key: ItemKey,
     pub(super) facts: Arc<ItemFacts>,
@@ -34,6 +35,7 @@ pub(super) struct Candidate {
 }
 
 /// A candidate with its score and the parts that add up to it.
+#[derive(Debug)]
 pub(super) struct Ranked {
     pub(super) candidate: Candidate,
     /// What each feature contributed.

@@ -1,14 +1,13 @@
 //! What a caller asks for and what comes back, checked: `http` makes the one from JSON and the other into JSON.
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Actor, Embedding, Filter, ItemFacts, ItemId, RecommendationId, SessionId, Source, Timestamp, UserId};
+use crate::domain::{Actor, Filter, ItemFacts, ItemId, RecommendationId, RuleName, SessionId, Source, Timestamp, UserId};
 
 use super::{
     cursor::Cursor,
-    snapshot::ModelSet,
     understand::{CategoryProbability, LanguageShare, Understood},
 };
 
@@ -38,8 +37,8 @@ pub struct RecommendationRequest {
     pub exclude_seen: Option<bool>,
     /// More (or less) of some items.
     pub boosts: Vec<Boost>,
-    /// 0 (best first) to 1 (as different from each other as can be).
-    pub diversity: f32,
+    /// 0 (best first) to 1 (as different from each other as can be); the scenario's policy decides where it is absent.
+    pub diversity: Option<f32>,
     /// Say why.
     pub explain: bool,
     /// Whether an answer's items should carry their texts; all else of an item is in memory.
@@ -66,7 +65,7 @@ impl RecommendationRequest {
             exclude_items: Vec::new(),
             exclude_seen: None,
             boosts: Vec::new(),
-            diversity: 0.0,
+            diversity: None,
             explain: false,
             with_texts: false,
             after: None,
@@ -110,10 +109,9 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// Of a text and, where it could be encoded, its embedding.
-    pub(super) fn of(understood: Understood, embedding: Option<&Embedding>, truncated: bool, models: &ModelSet) -> Self {
+    /// Of a text and, where it could be encoded, its categories.
+    pub(super) fn of(understood: Understood, categories: Vec<CategoryProbability>, truncated: bool) -> Self {
         let language = understood.language();
-        let categories = embedding.zip(models.categories.as_ref()).map(|(embedding, categories)| categories.of(embedding)).unwrap_or_default();
         let Understood { cleaned, wanted, rejected, languages } = understood;
         Self { language, languages, categories, clean_text: cleaned, wanted, rejected, truncated }
     }
@@ -188,10 +186,37 @@ pub struct RecommendedItem {
     pub score: f32,
     /// Where it was found.
     pub sources: Vec<Source>,
-    /// Why arranging moved it, as API.md names it.
-    pub arranged: Option<&'static str>,
+    /// Why arranging moved it.
+    pub arranged: Option<Arranged>,
     /// Only with `explain`.
     pub explanation: Option<Explanation>,
+}
+
+/// Why an item does not stand where its score would put it; written as the contract names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Arranged {
+    /// It differs from what stands above it.
+    Diversity,
+    /// It has one of the places of items that few know yet.
+    Cold,
+    /// It came up for items of which the list has enough.
+    Quota,
+    /// The visit has seen it and passed it over.
+    Repeated,
+    /// A merchandiser's rule.
+    Rule(RuleName),
+}
+
+impl fmt::Display for Arranged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Diversity => f.write_str("diversity"),
+            Self::Cold => f.write_str("cold"),
+            Self::Quota => f.write_str("quota"),
+            Self::Repeated => f.write_str("repeated"),
+            Self::Rule(name) => write!(f, "rule:{name}"),
+        }
+    }
 }
 
 /// Why an item is there.

@@ -17,14 +17,16 @@ use crate::{
 use super::{
     Inner,
     affinity::Affinity,
+    arrange::Ruling,
     eligible::Eligible,
+    fresh::fresh,
     profile::{Likeness, Liking},
     rank::Sources,
     request::{Part, RecommendationRequest},
     situation,
     snapshot::ModelSet,
     taste::Taste,
-    understand::Rejected,
+    understand::{CategoryProbability, Rejected},
 };
 
 /// Bytes of a text that are searched for by words; the rest of a very long text adds little but work.
@@ -64,6 +66,10 @@ pub(super) struct Retrieved {
     pub(super) popularity: Arc<Ranking>,
     /// What may be shown.
     pub(super) eligible: Eligible,
+    /// The rules that hold.
+    pub(super) ruling: Ruling,
+    /// What the text is about.
+    pub(super) categories: Vec<CategoryProbability>,
     /// The newest event that counted.
     pub(super) as_of: i64,
     /// How much the words of the text say by themselves, 0 to 1.
@@ -88,6 +94,14 @@ struct Local {
     as_of: i64,
 }
 
+/// When the question is asked.
+pub(super) enum Basis<'a> {
+    /// As things are, under these rules.
+    Now(Ruling),
+    /// As things were; rules are for what people see.
+    Then(&'a Situation),
+}
+
 /// What is known of the one who asks.
 enum Known {
     Now(Vec<History>),
@@ -107,10 +121,14 @@ impl Inner {
         rejected: &Rejected,
         context: &[ItemKey],
         models: &Arc<ModelSet>,
-        past: Option<&Situation>,
+        basis: Basis<'_>,
     ) -> Retrieved {
         let deadline = Instant::from_std(request.deadline);
-        let eligible = self.eligible(request, context);
+        let (mut ruling, past) = match basis {
+            Basis::Now(ruling) => (ruling, None),
+            Basis::Then(past) => (Ruling::default(), Some(past)),
+        };
+        let eligible = self.eligible(request, context, &ruling);
         let filter = eligible.pushed_down(&self.columns.read(), request.now);
         let search = Search { limit: self.settings.text_candidates, filter: filter.as_ref() };
         let is_the_list = wanted.is_none() && request.items.is_empty();
@@ -235,16 +253,13 @@ impl Inner {
             retrieved.likeness = likeness;
         }
 
-        {
-            let table = self.columns.read();
-            for (source, keys) in found {
-                for key in keys {
-                    if retrieved.eligible.admit(&table, key, request.now).is_some() {
-                        retrieved.sources.entry(key).or_default().add(source);
-                    }
-                }
-            }
+        if past.is_none() {
+            retrieved.categories = models.categories_of(retrieved.embedding.as_ref());
+            ruling.settle(&retrieved.categories);
+            retrieved.eligible.barred = ruling.excluded();
         }
+        self.admit(&mut retrieved, found, &ruling, request.now);
+        retrieved.ruling = ruling;
         if let Err(part) = within(deadline, Part::Index, self.timed("complete", complete(&mut retrieved, index, embedding, terms, centre))).await {
             degraded.push(part);
         }
@@ -264,12 +279,29 @@ impl Inner {
         retrieved
     }
 
-    /// What the request itself rules out: its filter, its exclusions, and what the user looks at already.
-    fn eligible(&self, request: &RecommendationRequest, context: &[ItemKey]) -> Eligible {
+    /// Makes candidates of what was found and what rules pin, as far as it may be shown.
+    fn admit(&self, retrieved: &mut Retrieved, found: Vec<(Source, Vec<ItemKey>)>, ruling: &Ruling, now: Timestamp) {
+        let table = self.columns.read();
+        for (source, keys) in found {
+            for key in keys {
+                if retrieved.eligible.admit(&table, key, now).is_some() {
+                    retrieved.sources.entry(key).or_default().add(source);
+                }
+            }
+        }
+        for key in ruling.pins().into_iter().filter_map(|(_, item, _)| table.key_of(item)) {
+            if retrieved.eligible.admit(&table, key, now).is_some() {
+                retrieved.sources.entry(key).or_default();
+            }
+        }
+    }
+
+    /// What the request itself rules out (its filter, its exclusions, what the user looks at already), and what rules exclude whatever the text is about.
+    fn eligible(&self, request: &RecommendationRequest, context: &[ItemKey], ruling: &Ruling) -> Eligible {
         let table = self.columns.read();
         let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
         excluded.extend(context);
-        Eligible { filter: request.filter.clone(), excluded }
+        Eligible { filter: request.filter.clone(), excluded, barred: ruling.excluded() }
     }
 
     /// History, collaborative weights and popularity, and what failed of them.
@@ -384,15 +416,21 @@ impl Inner {
             let newest = (0..table.rows() as u32).rev().map(ItemKey).filter(|key| !known.contains(key) && admit(key));
             popular.extend(newest.take(needed - known.len()));
         }
+        let affinity = Affinity::of(&taste, &table);
+        let arrangement = self.settings.arrangement(&request.scenario);
+        let cold = match known {
+            Known::Now(_) if arrangement.cold_slots > 0 => fresh(&table, &affinity, &popularity, arrangement.cold_below(), admit),
+            _ => Vec::new(),
+        };
         // Beside words a profile changed nothing that could be measured (+.002 ± .005 on films by user and keyword), and it costs a search.
         let has_profile = self.profiles() && request.text.is_none();
         Local {
             collaborative: scores,
             folded,
             liking: if has_profile { Liking::of(&taste, &table) } else { Liking::default() },
-            found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular)],
+            found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular), (Source::Fresh, cold)],
             popularity,
-            affinity: Affinity::of(&taste, &table),
+            affinity,
             eligible,
             as_of: taste.as_of,
         }

@@ -1,8 +1,12 @@
-//! `[recommend]`: how wide sources look and how much each feature counts.
+//! `[recommend]`: how wide sources look, how much each feature counts, how lists are arranged.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Feature, FeatureVector};
+use crate::domain::{Feature, FeatureVector, NAME_RULE, is_name};
+
+use super::request::MAX_LIMIT;
 
 /// `[recommend]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +20,111 @@ pub struct RecommendSettings {
     pub across_languages: f32,
     /// How much each feature counts.
     pub weights: Weights,
+    /// How lists are arranged.
+    pub arrange: Arrangement,
+    /// How they are arranged in one place of the shop, by its name.
+    #[serde(default)]
+    pub scenarios: BTreeMap<String, Scenario>,
+}
+
+/// `[recommend.arrange]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrangement {
+    /// Of requests that say nothing: 0 best first, 1 as different from each other as can be.
+    pub diversity: f32,
+    /// Items of a category in one list at most; 0 is no bound. The category that a filter names does not count.
+    pub per_category: usize,
+    /// What is taken from an item's score for each time that it stood in one of the visit's last answers and nothing was done with it.
+    pub repeated: f32,
+    /// Items of a list that are cold at least, as far as there are any.
+    pub cold_slots: usize,
+    /// An item with fewer good events than this, as popularity counts them, is cold.
+    pub cold_events: f32,
+}
+
+/// `[recommend.scenarios.NAME]`: what is said here holds instead of [`Arrangement`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "they are those of Arrangement")]
+pub struct Scenario {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_category: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_slots: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_events: Option<f32>,
+}
+
+/// A setting of `[recommend]` that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {key}: {detail}")]
+pub struct InvalidArrangement {
+    /// The setting's whole name.
+    pub key: String,
+    /// What it must be.
+    pub detail: &'static str,
+}
+
+impl RecommendSettings {
+    /// How lists of a scenario are arranged.
+    pub fn arrangement(&self, scenario: &str) -> Arrangement {
+        self.scenarios.get(scenario).map_or_else(|| self.arrange.clone(), |own| own.over(&self.arrange))
+    }
+
+    /// Finds the first setting of how lists are arranged that cannot be.
+    pub fn check(&self) -> Result<(), InvalidArrangement> {
+        self.arrange.check("recommend.arrange")?;
+        for (name, own) in &self.scenarios {
+            let section = format!("recommend.scenarios.{name}");
+            if !is_name(name) {
+                return Err(InvalidArrangement { key: section, detail: NAME_RULE });
+            }
+            own.over(&self.arrange).check(&section)?;
+        }
+        Ok(())
+    }
+}
+
+impl Arrangement {
+    /// A list as it was ranked.
+    pub const NONE: Self = Self { diversity: 0.0, per_category: 0, repeated: 0.0, cold_slots: 0, cold_events: 0.0 };
+
+    /// The popularity below which an item is cold, as the feature counts it.
+    pub(super) fn cold_below(&self) -> f32 {
+        self.cold_events.ln_1p()
+    }
+
+    fn check(&self, section: &str) -> Result<(), InvalidArrangement> {
+        for (good, key, detail) in [
+            ((0.0..=1.0).contains(&self.diversity), "diversity", "must be 0 to 1"),
+            (self.per_category <= MAX_LIMIT, "per_category", "must be 0 to 200"),
+            ((0.0..=100.0).contains(&self.repeated), "repeated", "must be 0 to 100"),
+            (self.cold_slots <= MAX_LIMIT, "cold_slots", "must be 0 to 200"),
+            ((0.0..=1e9).contains(&self.cold_events), "cold_events", "must be 0 to 1,000,000,000"),
+        ] {
+            if !good {
+                return Err(InvalidArrangement { key: format!("{section}.{key}"), detail });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scenario {
+    fn over(&self, all: &Arrangement) -> Arrangement {
+        Arrangement {
+            diversity: self.diversity.unwrap_or(all.diversity),
+            per_category: self.per_category.unwrap_or(all.per_category),
+            repeated: self.repeated.unwrap_or(all.repeated),
+            cold_slots: self.cold_slots.unwrap_or(all.cold_slots),
+            cold_events: self.cold_events.unwrap_or(all.cold_events),
+        }
+    }
 }
 
 /// How much one standard deviation of each feature adds to the score; of `rejected`, how much it takes away from an item that is what the text rejects.

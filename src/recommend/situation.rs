@@ -15,6 +15,7 @@ use crate::{
 
 use super::{
     ModelSet, Published, RecommendationRequest, Recommender, evidence, rank,
+    retrieve::Basis,
     taste::Taste,
     understand::{Rejected, Understood},
 };
@@ -39,7 +40,7 @@ impl Recommender {
         request.exclude_seen = Some(true);
         let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
         let rejected = Rejected::new(&models.lexicon, &understood.rejected);
-        let mut retrieved = inner.retrieve(&request, understood.wanted(), &rejected, &[], &models, Some(situation)).await;
+        let mut retrieved = inner.retrieve(&request, understood.wanted(), &rejected, &[], &models, Basis::Then(situation)).await;
         if !retrieved.degraded.is_empty() {
             return None;
         }

@@ -11,7 +11,10 @@ use crate::{
     learned::Learned,
 };
 
-use super::{settings::Weights, understand::Categories};
+use super::{
+    settings::Weights,
+    understand::{Categories, CategoryProbability},
+};
 
 /// Encoder, index and weights that belong together.
 #[derive(Clone)]
@@ -45,6 +48,11 @@ impl ModelSet {
             if has_text { ranker.search.filter(|_| fits) } else { ranker.browse }
         });
         fitted.unwrap_or_else(|| set.vector())
+    }
+
+    /// What a text is about, as far as that is known yet.
+    pub(super) fn categories_of(&self, text: Option<&Embedding>) -> Vec<CategoryProbability> {
+        text.zip(self.categories.as_ref()).map(|(text, categories)| categories.of(text)).unwrap_or_default()
     }
 
     /// A text's meaning without this `share` of what tells the catalogue's languages apart, as far as that is known yet.

@@ -93,6 +93,8 @@ async fn shop_with_a_broken_index() -> Shop {
         histories: Arc::new(Histories::new(1 << 20)),
         popularity: Arc::new(Popularity::new(14.0)),
         signals: Arc::new(Signals::new(&features).unwrap()),
+        rulebook: Arc::new(Rulebook::new(&[])),
+        showings: Arc::default(),
         store: store.clone(),
         compute: Compute::start("test", 2, 64).unwrap(),
         exposed: Arc::new(|_| {}),
@@ -113,7 +115,7 @@ async fn without_the_index_there_is_still_a_list_that_says_so_and_keeps_to_the_f
     let shop = shop_with_a_broken_index().await;
     let cheap = Filter::parse(&json!({"price": {"lte": 20}}), &|_| None).unwrap();
 
-    let answer = shop.recommender.recommend(RecommendationRequest { filter: Some(cheap), diversity: 0.5, ..request() }).await.unwrap();
+    let answer = shop.recommender.recommend(RecommendationRequest { filter: Some(cheap), diversity: Some(0.5), ..request() }).await.unwrap();
 
     assert_eq!(answer.degraded, [Part::Index]);
     assert_eq!(ids(&answer), ["a", "b"]);

@@ -15,6 +15,7 @@ use super::{
     identity::{self, Marker},
     lease::{self, Lease, LeaseRequest},
     retention::{self, Deletions},
+    rules::{self, RuleChange, RuleOutcome},
     users::{self, Merge},
     vectors,
 };
@@ -53,6 +54,7 @@ pub(super) enum Write {
     Merge(Call<Merge, users::Step>),
     Erase(Call<Erasure, erasure::Step>),
     Expire(Call<Deletions, u64>),
+    Rule(Call<RuleChange, RuleOutcome>),
     /// Takes what was deleted out of the files, after the commit; `false` while a reader is in the way.
     Scrub(Call<Rewrite, bool>),
 }
@@ -63,7 +65,7 @@ impl Write {
         match self {
             Self::Events(call) => call.input.len(),
             Self::Items(call) => call.input.len(),
-            Self::Patch(_) | Self::Delete(_) | Self::Flushed(_) | Self::Lease(_) | Self::Merge(_) | Self::Erase(_) | Self::Scrub(_) => 1,
+            Self::Patch(_) | Self::Delete(_) | Self::Flushed(_) | Self::Lease(_) | Self::Merge(_) | Self::Erase(_) | Self::Rule(_) | Self::Scrub(_) => 1,
             Self::Embeddings(call) => call.input.vectors.len(),
             Self::Expire(call) => call.input.len(),
         }
@@ -82,6 +84,7 @@ impl Write {
             Self::Merge(call) => call.answer(committed),
             Self::Erase(call) => call.answer(committed),
             Self::Expire(call) => call.answer(committed),
+            Self::Rule(call) => call.answer(committed),
             Self::Scrub(call) => call.answer(committed),
         }
     }
@@ -147,6 +150,7 @@ pub(super) async fn commit(connection: &mut Connection, ledger: &mut Ledger, wri
             Write::Merge(call) => call.outcome = users::merge(connection, ledger, &call.input).await?,
             Write::Erase(call) => call.outcome = erasure::erase(connection, ledger, &call.input).await?,
             Write::Expire(call) => call.outcome = retention::delete(connection, ledger.next.sequence, &call.input).await?,
+            Write::Rule(call) => call.outcome = rules::apply(connection, &call.input).await?,
             Write::Events(_) | Write::Items(_) | Write::Patch(_) | Write::Delete(_) | Write::Lease(_) | Write::Scrub(_) => {}
         }
     }

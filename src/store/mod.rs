@@ -20,6 +20,7 @@ mod lease;
 mod merge;
 mod metrics;
 mod retention;
+mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use self::{
     hash::ContentHash,
     lease::Lease,
     retention::{Ageing, Expiry},
+    rules::{KeptRules, RuleOutcome},
     settings::{DatabaseUrl, InvalidDatabaseUrl, StoreSettings},
     users::{Alias, Merged, PeopleChanges, PeopleSeen, TypeCount},
 };

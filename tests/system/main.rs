@@ -28,6 +28,7 @@ mod proxy;
 mod qdrant;
 mod recommending;
 mod replicas;
+mod rules;
 mod scale;
 mod server;
 mod shop;

@@ -61,7 +61,9 @@ async fn a_request_reaches_the_read_path_with_its_defaults_filled_in() {
     let requests = world.shop.requests.lock().unwrap();
     assert_eq!((requests[0].limit, requests[0].exclude_seen, requests[0].explain, requests[0].with_texts), (10, None, false, false));
     assert_eq!((requests[1].limit, requests[1].exclude_seen, requests[1].boosts.len(), requests[1].with_texts), (200, Some(true), 1, false));
-    assert!(requests[1].filter.is_some() && (requests[1].diversity - 0.3).abs() < 1e-6 && requests[1].deadline > std::time::Instant::now() - patience());
+    assert!(
+        requests[1].filter.is_some() && (requests[1].diversity.unwrap() - 0.3).abs() < 1e-6 && requests[1].deadline > std::time::Instant::now() - patience()
+    );
 }
 
 #[tokio::test]

@@ -20,11 +20,13 @@ async fn every_described_route_is_served_and_every_served_one_is_described() {
         |PATCH /items/{item_id}|DELETE /items/{item_id}|GET /items/{item_id}/similar|GET /similar|GET /users|DELETE /users|GET /users/{user_id}\
         |DELETE /users/{user_id}|GET /users/{user_id}/export|GET /user-export|POST /users/{user_id}/merge|POST /user-merge|DELETE /sessions/{session_id}\
         |DELETE /sessions|GET /stats|GET /health/live|GET /health/ready|GET /metrics\
-        |POST /admin/train|GET /admin/train|POST /admin/reindex|GET /admin/reindex|GET /openapi.json|GET /docs|GET /";
+        |GET /rules|GET /rules/{name}|PUT /rules/{name}|DELETE /rules/{name}|POST /admin/train|GET /admin/train|POST /admin/reindex|GET /admin/reindex|GET /openapi.json|GET /docs|GET /";
     assert_eq!(described, contract.split('|').map(str::to_owned).collect());
     for path in described.iter().map(|route| route.split_once(' ').unwrap().1).collect::<BTreeSet<_>>() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            let reply = world.ask(method, &path.replace("{item_id}", "sku-1").replace("{user_id}", "u42").replace("{session_id}", "s9"), &[], "").await;
+            let reply = world
+                .ask(method, &path.replace("{item_id}", "sku-1").replace("{user_id}", "u42").replace("{session_id}", "s9").replace("{name}", "sale"), &[], "")
+                .await;
             let served = reply.status != StatusCode::METHOD_NOT_ALLOWED;
             assert_eq!(served, described.contains(&format!("{method} {path}")), "{method} {path}: {}", reply.status);
         }
@@ -68,6 +70,8 @@ async fn the_document_is_complete() {
         "Stats",
         "ReindexBody",
         "ReindexState",
+        "Rule",
+        "RulesAnswer",
     ] {
         let example = &document["components"]["schemas"][schema]["examples"];
         assert!(example.is_array(), "{schema} has no example");
@@ -85,6 +89,8 @@ async fn the_examples_in_the_document_are_accepted() {
     assert_eq!(world.post("/feedback", &schemas["Event"]["examples"][0]).await.status, StatusCode::OK);
     assert_eq!(world.post("/items", &schemas["Item"]["examples"][0]).await.status, StatusCode::OK);
     assert_eq!(world.post("/admin/reindex", &schemas["ReindexBody"]["examples"][0]).await.status, StatusCode::ACCEPTED);
+    let rule = world.ask("PUT", "/rules/winter-sale", &["content-type: application/json"], schemas["Rule"]["examples"][0].to_string()).await;
+    assert_eq!(rule.status, StatusCode::CREATED, "{}", rule.text());
     let named = document["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"]["examples"].as_object().unwrap();
     assert_eq!(named.len(), 3);
     for (name, example) in named {

@@ -28,6 +28,11 @@ async fn a_full_queue_and_a_broken_database_are_503() {
         refused(&world.ask("PATCH", "/items/a", &[], "{\"title\": \"A\"}").await, kind);
         refused(&world.ask("DELETE", "/items/a", &[], "").await, kind);
     }
+    for (mood, kind) in [(Mood::Overloaded, "overloaded"), (Mood::Broken, "unavailable")] {
+        world.shop.become_(mood);
+        refused(&world.ask("PUT", "/rules/r", &[], "{\"exclude\": {}}").await, kind);
+        refused(&world.ask("DELETE", "/rules/r", &[], "").await, kind);
+    }
     refused(&world.get("/items/sku-1").await, "unavailable");
     refused(&world.ask("POST", "/admin/train", &[], "").await, "unavailable");
 }

@@ -7,6 +7,7 @@ mod described;
 mod luck;
 mod random;
 mod reindex;
+mod rules;
 mod users;
 
 use std::{
@@ -30,17 +31,17 @@ use tower::ServiceExt;
 
 use crate::{
     domain::{
-        Actor, AttributeType, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, SessionId, Source, Timestamp,
-        UserId,
+        Actor, AttributeType, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName, SessionId,
+        Source, Timestamp, UserId,
     },
     encoder::Precision,
-    features::{FeatureSettings, Preset, Signals},
+    features::{FeatureSettings, MAX_RULES, Origin, Preset, Signals, WrittenRule},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
     recommend::{
         CategoryProbability, Explanation, Intent, LanguageShare, Part, Person, RecommendError, Recommendation, RecommendationRequest, RecommendedItem,
         Understanding,
     },
-    store::{Alias, Merged, Receipt, TypeCount},
+    store::{Alias, Merged, Receipt, RuleOutcome, TypeCount},
     telemetry::Registry,
     training::TrainError,
 };
@@ -70,6 +71,7 @@ struct Shop {
     writes: AtomicUsize,
     requests: Mutex<Vec<RecommendationRequest>>,
     reindex: Mutex<Option<ReindexRequest>>,
+    rules: Mutex<BTreeMap<RuleName, RuleDocument>>,
     mood: Mutex<Mood>,
 }
 
@@ -83,6 +85,7 @@ impl Shop {
             writes: AtomicUsize::new(0),
             requests: Mutex::default(),
             reindex: Mutex::default(),
+            rules: Mutex::default(),
             mood: Mutex::new(Mood::Well),
         })
     }
@@ -295,6 +298,32 @@ impl Rooms for Shop {
         let events = self.events_by(&whom).len() as u64;
         self.events.lock().unwrap().retain(|event| event.actor() != Some(whom.clone()));
         Ok(Receipt { events, exposures: 0, aliases: 0, names: vec![whom] })
+    }
+
+    fn rules(&self) -> Vec<WrittenRule> {
+        self.rules.lock().unwrap().values().map(|document| WrittenRule { document: document.clone(), origin: Origin::Store }).collect()
+    }
+
+    fn rule(&self, name: &RuleName) -> Option<WrittenRule> {
+        if name.as_str() == "of-the-settings" {
+            let document = serde_json::from_value(json!({"name": name, "exclude": {}})).unwrap();
+            return Some(WrittenRule { document, origin: Origin::Settings });
+        }
+        self.rules.lock().unwrap().get(name).map(|document| WrittenRule { document: document.clone(), origin: Origin::Store })
+    }
+
+    async fn put_rule(&self, rule: &RuleDocument) -> Result<RuleOutcome, IngestError> {
+        self.ingest_mood().await?;
+        let mut rules = self.rules.lock().unwrap();
+        if rules.len() == MAX_RULES && !rules.contains_key(&rule.name) {
+            return Ok(RuleOutcome::Full);
+        }
+        Ok(if rules.insert(rule.name.clone(), rule.clone()).is_some() { RuleOutcome::Present } else { RuleOutcome::Absent })
+    }
+
+    async fn delete_rule(&self, name: &RuleName) -> Result<RuleOutcome, IngestError> {
+        self.ingest_mood().await?;
+        Ok(if self.rules.lock().unwrap().remove(name).is_some() { RuleOutcome::Present } else { RuleOutcome::Absent })
     }
 
     async fn train(&self) -> Result<Json, TrainError> {

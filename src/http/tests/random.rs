@@ -9,7 +9,7 @@ fn json_like() -> impl Strategy<Value = Json> {
     let name = prop_oneof![
         3 => prop::sample::select(vec!["type", "user_id", "session_id", "item_id", "event_id", "value", "text", "timestamp", "items", "events", "limit", "filter",
             "boosts", "factor", "diversity", "fields", "after", "scenario", "title", "price", "tags", "attributes", "attributes.brand", "vectors", "any_of", "none_of",
-            "gte", "categories", "explain", "exclude_items"]).prop_map(str::to_owned),
+            "gte", "categories", "explain", "exclude_items", "when", "boost", "bury", "pin", "exclude", "at_most", "n", "by", "from"]).prop_map(str::to_owned),
         1 => any::<String>(),
     ];
     let leaf = prop_oneof![
@@ -29,7 +29,7 @@ fn json_like() -> impl Strategy<Value = Json> {
     })
 }
 
-const DOORS: [(&str, &str); 8] = [
+const DOORS: [(&str, &str); 9] = [
     ("POST", "/recommend"),
     ("POST", "/feedback"),
     ("POST", "/items"),
@@ -37,6 +37,7 @@ const DOORS: [(&str, &str); 8] = [
     ("PATCH", "/items/sku-1"),
     ("PUT", "/items?item_id=b"),
     ("PATCH", "/items?item_id=sku-1"),
+    ("PUT", "/rules/r"),
     ("POST", "/admin/train"),
 ];
 

@@ -18,6 +18,8 @@ on_both! {
 
 /// Where people can be merged and erased.
 const PEOPLE: i64 = 4;
+/// Where there are rules.
+const RULES: i64 = 5;
 
 impl Kind {
     fn migrations(self) -> &'static Migrator {
@@ -89,7 +91,7 @@ async fn of_version(kind: Kind, version: i64, folder: &Path, settings: &StoreSet
 }
 
 async fn a_database_of_every_earlier_version_is_brought_up_to_date_with_its_rows(kind: Kind) {
-    assert!(kind.rows_of(1).is_some() && kind.rows_of(PEOPLE).is_some());
+    assert!(kind.rows_of(1).is_some() && kind.rows_of(PEOPLE).is_some() && kind.rows_of(RULES).is_some());
     for version in kind.versions() {
         let (folder, settings) = (tempfile::tempdir().unwrap(), fresh(kind).await);
         of_version(kind, version, folder.path(), &settings).await;
@@ -106,6 +108,8 @@ async fn a_database_of_every_earlier_version_is_brought_up_to_date_with_its_rows
         assert_eq!(store.recent_events(&Actor::User(user.clone()), 10).await.unwrap().len(), 2);
         assert_eq!(store.exposure(&RecommendationId::new("r").unwrap()).await.unwrap().unwrap().items.len(), 1);
         assert_eq!(store.shared_flushed_revision("c").await.unwrap(), Revision(2));
+        let rules = store.rules().await.unwrap();
+        assert_eq!((rules.revision, rules.documents.len()), if version >= RULES { (1, 1) } else { (0, 0) });
         // It goes on where the old one stopped.
         assert!(matches!(store.put_items(vec![item("new", json!({"attributes": {"brand": 3}}))]).await.unwrap()[..], [ItemOutcome::Rejected(_)]));
         assert!(

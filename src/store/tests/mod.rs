@@ -28,6 +28,7 @@ mod postgres;
 mod postgres_server;
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;
+mod rules;
 
 use serde_json::{Value as Json, json};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};

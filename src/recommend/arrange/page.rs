@@ -1,0 +1,156 @@
+//! One page of an arranged list: pins at their places, the others around them within their quotas, and places for items that few know yet.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::domain::{Feature, ItemKey, RuleName};
+
+use super::{Place, Quotas};
+use crate::recommend::request::Arranged;
+
+/// What a page must be like.
+pub(in crate::recommend) struct Slots<'a> {
+    /// What earlier pages showed.
+    pub(in crate::recommend) shown: &'a [ItemKey],
+    pub(in crate::recommend) limit: usize,
+    /// Items and their positions, counted from 1 over all pages; each position and item once.
+    pub(in crate::recommend) pins: Vec<(usize, ItemKey, &'a RuleName)>,
+    pub(in crate::recommend) quotas: Quotas<'a>,
+    pub(in crate::recommend) cold: Cold,
+}
+
+/// Places for cold items.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::recommend) struct Cold {
+    /// How many of a page are cold at least, where there are any.
+    pub(in crate::recommend) slots: usize,
+    /// The popularity (as the feature counts it) below which an item is cold.
+    pub(in crate::recommend) below: f32,
+}
+
+impl Cold {
+    fn is(&self, place: &Place) -> bool {
+        place.ranked.candidate.features[Feature::Popularity as usize] < self.below
+    }
+}
+
+/// A page.
+pub(in crate::recommend) struct Page {
+    pub(in crate::recommend) places: Vec<Place>,
+    /// Whether there is another after it.
+    pub(in crate::recommend) more: bool,
+}
+
+/// Takes a page from an arranged list.
+pub(in crate::recommend) fn fill(list: Vec<Place>, mut slots: Slots<'_>) -> Page {
+    let shown: FxHashSet<ItemKey> = slots.shown.iter().copied().collect();
+    let (pinned, others) = apart(list.into_iter().filter(|place| !shown.contains(&place.ranked.candidate.key)), &slots);
+    let (mut here, mut later, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, place) in pinned {
+        if at >= slots.limit {
+            later.push(place);
+        } else if slots.quotas.refusal_by_rule(&place.ranked.candidate.facts).is_some() {
+            held.push(place);
+        } else {
+            slots.quotas.take(&place.ranked.candidate.facts);
+            here.push((at, place));
+        }
+    }
+    let room = slots.limit - here.len();
+    // Where the list ends before their positions, the pinned items of later pages close up.
+    let mut sequence = take(others.into_iter().chain(later), room, &mut slots.quotas, &mut held);
+    let missing = slots.cold.slots.saturating_sub(here.iter().map(|(_, place)| place).chain(&sequence).filter(|place| slots.cold.is(place)).count());
+    give_places(missing, slots.cold, room, &mut sequence, &mut held, &mut slots.quotas);
+    for (at, place) in here {
+        sequence.insert(at.min(sequence.len()), place);
+    }
+    Page { places: sequence, more: !held.is_empty() }
+}
+
+/// What is pinned to this page or a later one, by its place counted from this page's first, and what is not.
+fn apart(list: impl Iterator<Item = Place>, slots: &Slots<'_>) -> (Vec<(usize, Place)>, Vec<Place>) {
+    let first = slots.shown.len() + 1;
+    let to_come = slots.pins.iter().filter(|(position, ..)| *position >= first);
+    let wanted: FxHashMap<ItemKey, (usize, &RuleName)> = to_come.map(|(position, key, name)| (*key, (position - first, *name))).collect();
+    let (mut pinned, mut others) = (Vec::new(), Vec::new());
+    for mut place in list {
+        match wanted.get(&place.ranked.candidate.key) {
+            Some((at, name)) => {
+                place.arranged = Some(Arranged::Rule((*name).clone()));
+                pinned.push((*at, place));
+            }
+            None => others.push(place),
+        }
+    }
+    pinned.sort_by_key(|(at, _)| *at);
+    (pinned, others)
+}
+
+/// The first so many that the quotas let pass; the others are held back. What comes up by that says why.
+fn take(list: impl Iterator<Item = Place>, room: usize, quotas: &mut Quotas<'_>, held: &mut Vec<Place>) -> Vec<Place> {
+    let (mut taken, mut passed): (Vec<Place>, Option<Arranged>) = (Vec::new(), None);
+    for mut place in list {
+        if taken.len() == room {
+            held.push(place);
+            continue;
+        }
+        match quotas.refusal(&place.ranked.candidate.facts) {
+            Some(why) => {
+                passed.get_or_insert(why);
+                held.push(place);
+            }
+            None => {
+                quotas.take(&place.ranked.candidate.facts);
+                place.arranged = place.arranged.or_else(|| passed.clone());
+                taken.push(place);
+            }
+        }
+    }
+    taken
+}
+
+/// The best cold items that were held back come in, as many as are missing, spread over the page, for the last that are not cold.
+fn give_places(missing: usize, cold: Cold, room: usize, sequence: &mut Vec<Place>, held: &mut Vec<Place>, quotas: &mut Quotas<'_>) {
+    if missing == 0 {
+        return;
+    }
+    let (mut fresh, others): (Vec<Place>, Vec<Place>) = std::mem::take(held).into_iter().partition(|place| cold.is(place));
+    *held = others;
+    fresh.sort_by(|a, b| by_text(b).total_cmp(&by_text(a)).then(a.ranked.candidate.key.cmp(&b.ranked.candidate.key)));
+    let mut chosen = Vec::new();
+    for place in fresh {
+        let full = sequence.len() + chosen.len() >= room;
+        let last = sequence.iter().rposition(|place| !cold.is(place)).filter(|_| full);
+        if chosen.len() == missing || (full && last.is_none()) {
+            held.push(place);
+            continue;
+        }
+        let out = last.map(|last| sequence.remove(last));
+        out.iter().for_each(|out| quotas.give_back(&out.ranked.candidate.facts));
+        if quotas.refusal(&place.ranked.candidate.facts).is_none() {
+            quotas.take(&place.ranked.candidate.facts);
+            chosen.push(place);
+            held.extend(out);
+        } else {
+            held.push(place);
+            if let Some((last, out)) = last.zip(out) {
+                quotas.take(&out.ranked.candidate.facts);
+                sequence.insert(last, out);
+            }
+        }
+    }
+    let (count, length) = (chosen.len(), sequence.len() + chosen.len());
+    for (place, at) in chosen.into_iter().zip(spread(count, length)) {
+        sequence.insert(at, Place { arranged: Some(Arranged::Cold), ..place });
+    }
+}
+
+/// So many positions in the middle of equal parts of a list.
+fn spread(count: usize, length: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |i| (2 * i + 1) * length / (2 * count))
+}
+
+/// What the item's own words, meaning and date say, without what others did.
+fn by_text(place: &Place) -> f32 {
+    let others = [Feature::Collaborative, Feature::Popularity].map(|feature| place.ranked.parts[feature as usize]);
+    place.order - others.iter().sum::<f32>()
+}

@@ -1,0 +1,219 @@
+//! Pages by hand and at random: what rules promise holds for every list.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+use rustc_hash::FxHashMap;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::{
+    domain::{Feature, Item, ItemFacts, ItemKey, Rule, RuleDocument, Score, Timestamp},
+    recommend::rank::{Candidate, Sources},
+};
+
+/// A candidate of category `c{key mod 4}` with tag `even` or `odd`.
+pub(super) fn ranked(key: u32, score: f32) -> Ranked {
+    with_popularity(key, score, 9.0)
+}
+
+fn with_popularity(key: u32, score: f32, popularity: f32) -> Ranked {
+    let json = json!({"item_id": format!("i{key}"), "title": "x", "categories": [format!("c{}", key % 4)], "tags": [if key.is_multiple_of(2) { "even" } else { "odd" }]});
+    let item: Item = serde_json::from_value(json).unwrap();
+    let mut features = [0.0; _];
+    features[Feature::Popularity as usize] = popularity;
+    let candidate = Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features };
+    Ranked { candidate, parts: [0.0; _], boost: 0.0, score: Score::new(score).unwrap() }
+}
+
+fn ruling(rules: &[(&str, Json)]) -> Ruling {
+    let rule = |(name, action): &(&str, Json)| {
+        let mut json = action.clone();
+        json["name"] = json!(name);
+        let document: RuleDocument = serde_json::from_value(json).unwrap();
+        Arc::new(document.check(&|_| None).unwrap())
+    };
+    let rules: Vec<Arc<Rule>> = rules.iter().map(rule).collect();
+    Ruling::of(&rules, &Asked { scenario: "home", now: Timestamp::from_millis(0).unwrap(), category: None, items: &[] })
+}
+
+fn falling(keys: impl IntoIterator<Item = u32>) -> Vec<Ranked> {
+    keys.into_iter().enumerate().map(|(i, key)| ranked(key, 100.0 - i as f32)).collect()
+}
+
+/// How a test wants its pages.
+#[derive(Debug, Clone, Copy, Default)]
+struct How {
+    limit: usize,
+    per_category: usize,
+    cold: Cold,
+}
+
+/// A page after what was shown, as keys with what they say.
+fn page(list: Vec<Ranked>, ruling: &Ruling, shown: &[ItemKey], how: How) -> (Vec<(u32, String)>, bool) {
+    let places = weigh(list, ruling, &FxHashMap::default());
+    let key = |item: &str| ItemKey(item[1..].parse().unwrap());
+    let pins = ruling.pins().into_iter().map(|(position, item, name)| (position as usize, key(item.as_str()), name)).collect();
+    let quotas = Quotas::new(ruling, how.per_category, None);
+    let page = fill(places, Slots { shown, limit: how.limit, pins, quotas, cold: how.cold });
+    let said = |place: Place| (place.ranked.candidate.key.0, place.arranged.map_or_else(String::new, |why| why.to_string()));
+    (page.places.into_iter().map(said).collect(), page.more)
+}
+
+fn first(list: Vec<Ranked>, rules: &[(&str, Json)], how: How) -> Vec<(u32, String)> {
+    page(list, &ruling(rules), &[], how).0
+}
+
+fn keys(page: &[(u32, String)]) -> Vec<u32> {
+    page.iter().map(|(key, _)| *key).collect()
+}
+
+fn says(page: &[(u32, String)]) -> Vec<&str> {
+    page.iter().map(|(_, said)| said.as_str()).collect()
+}
+
+#[test]
+fn without_rules_the_page_is_the_head_of_the_list() {
+    let (found, more) = page(falling(1..=5), &Ruling::default(), &[], How { limit: 3, ..How::default() });
+
+    assert_eq!((keys(&found), says(&found), more), (vec![1, 2, 3], vec![""; 3], true));
+    assert!(!page(falling(1..=3), &Ruling::default(), &[], How { limit: 3, ..How::default() }).1);
+}
+
+#[test]
+fn boosted_and_buried_items_move_and_say_by_which_rule_and_the_others_say_nothing() {
+    let rules =
+        [("up", json!({"boost": {"filter": {"item_id": "i4"}, "by": 2.5}})), ("down", json!({"bury": {"filter": {"item_id": ["i1", "i5"]}, "by": 1.5}}))];
+
+    let found = first(falling(1..=5), &rules, How { limit: 5, ..How::default() });
+
+    assert_eq!(keys(&found), [4, 2, 1, 3, 5]);
+    assert_eq!(says(&found), ["rule:up", "", "rule:down", "", ""], "the last was the last before");
+}
+
+#[test]
+fn what_the_visit_passed_over_comes_down() {
+    let passed_over = [(ItemKey(1), 1.5), (ItemKey(3), 0.1)].into_iter().collect();
+
+    let places = weigh(falling(1..=3), &Ruling::default(), &passed_over);
+
+    let said: Vec<_> = places.into_iter().map(|place| (place.ranked.candidate.key.0, place.arranged)).collect();
+    assert_eq!(said, [(2, None), (1, Some(Arranged::Repeated)), (3, None)]);
+}
+
+#[test]
+fn pins_stand_at_their_places_counted_over_all_pages() {
+    let rules = ruling(&[("top", json!({"pin": {"i5": 1, "i9": 3, "i1": 6}}))]);
+    let how = How { limit: 4, ..How::default() };
+
+    let (one, _) = page(falling(1..=8), &rules, &[], how);
+    let shown: Vec<ItemKey> = keys(&one).into_iter().map(ItemKey).collect();
+    let (two, more) = page(falling(1..=8), &rules, &shown, how);
+
+    assert_eq!((keys(&one), says(&one)), (vec![5, 2, 3, 4], vec!["rule:top", "", "", ""]), "i9 is no candidate");
+    assert_eq!((keys(&two), says(&two), more), (vec![6, 1, 7, 8], vec!["", "rule:top", "", ""], false));
+}
+
+#[test]
+fn pins_beyond_the_end_of_the_list_close_up() {
+    let found = first(falling(1..=3), &[("late", json!({"pin": {"i1": 150, "i2": 9}}))], How { limit: 10, ..How::default() });
+
+    assert_eq!(keys(&found), [3, 1, 2]);
+}
+
+#[test]
+fn quotas_hold_back_and_what_comes_up_says_so() {
+    let how = How { limit: 4, per_category: 1, ..How::default() };
+
+    let policy = first(falling([0, 4, 1, 5, 2, 3]), &[], how);
+    let rule = first(falling([0, 2, 4, 1, 3]), &[("few", json!({"at_most": {"filter": {"tags": "even"}, "n": 1}}))], How { limit: 4, ..How::default() });
+
+    assert_eq!((keys(&policy), says(&policy)), (vec![0, 1, 2, 3], vec!["", "quota", "quota", "quota"]));
+    assert_eq!((keys(&rule), says(&rule)), (vec![0, 1, 3], vec!["", "rule:few", "rule:few"]), "a short list rather than one more");
+}
+
+#[test]
+fn cold_items_have_their_places_and_nothing_moves_where_there_are_enough_already() {
+    let cold = Cold { slots: 2, below: 1.0 };
+    let list = |cold_from: u32| (0..12).map(|key| with_popularity(key, 100.0 - key as f32, if key >= cold_from { 0.0 } else { 5.0 })).collect::<Vec<_>>();
+    let how = How { limit: 8, cold, ..How::default() };
+
+    let some = first(list(9), &[], how);
+    let all = first(list(0), &[], how);
+    let none = first(list(12), &[], how);
+
+    assert_eq!(keys(&some), [0, 1, 9, 2, 3, 4, 10, 5]);
+    assert_eq!((some[2].1.as_str(), some[6].1.as_str(), some[7].1.as_str()), ("cold", "cold", ""));
+    assert_eq!(keys(&all), (0..8).collect::<Vec<_>>());
+    assert_eq!(keys(&none), (0..8).collect::<Vec<_>>());
+}
+
+fn any_how() -> impl Strategy<Value = How> {
+    (1..12_usize, 0..4_usize, 0..4_usize).prop_map(|(limit, per_category, slots)| How { limit, per_category, cold: Cold { slots, below: 1.0 } })
+}
+
+/// Different keys, each with a popularity.
+fn any_list() -> impl Strategy<Value = Vec<(u32, f32)>> {
+    let keys = prop::collection::btree_set(0..40_u32, 0..30).prop_map(|keys| keys.into_iter().collect::<Vec<_>>()).prop_shuffle();
+    keys.prop_flat_map(|keys| keys.into_iter().map(|key| (Just(key), prop_oneof![Just(0.0_f32), Just(5.0)])).collect::<Vec<_>>())
+}
+
+fn any_rules() -> impl Strategy<Value = Vec<Json>> {
+    let rule = prop_oneof![
+        (0..40_u32, 0.0..30.0_f64).prop_map(|(key, by)| json!({"boost": {"filter": {"item_id": format!("i{key}")}, "by": by}})),
+        (0..4_u32, 0.0..30.0_f64).prop_map(|(category, by)| json!({"bury": {"filter": {"categories": format!("c{category}")}, "by": by}})),
+        (0..2_usize, 1..4_u32).prop_map(|(tag, n)| json!({"at_most": {"filter": {"tags": if tag == 0 { "even" } else { "odd" }}, "n": n}})),
+        prop::collection::btree_map(1..30_u32, 0..40_u32, 1..5).prop_map(
+            |pins| json!({"pin": pins.into_iter().map(|(position, key)| (format!("i{key}"), position)).collect::<std::collections::BTreeMap<_, _>>()})
+        ),
+    ];
+    prop::collection::vec(rule, 0..5)
+}
+
+proptest! {
+    #[test]
+    fn pages_show_every_candidate_once_and_keep_what_rules_promise(list in any_list(), rules in any_rules(), how in any_how()) {
+        let names: Vec<String> = (0..rules.len()).map(|n| format!("r{n}")).collect();
+        let named: Vec<(&str, Json)> = names.iter().map(String::as_str).zip(rules.iter().cloned()).collect();
+        let ruling = ruling(&named);
+        let ranked = || list.iter().enumerate().map(|(i, (key, popularity))| with_popularity(*key, 100.0 - i as f32, *popularity)).collect::<Vec<_>>();
+        let bounds: Vec<(usize, usize)> = rules.iter().filter_map(|rule| {
+            let n = rule["at_most"]["n"].as_u64()? as usize;
+            Some((usize::from(rule["at_most"]["filter"]["tags"] == "odd"), n))
+        }).collect();
+
+        let mut shown: Vec<ItemKey> = Vec::new();
+        loop {
+            let before = shown.len();
+            let (found, more) = page(ranked(), &ruling, &shown, how);
+            prop_assert_eq!(&found, &page(ranked(), &ruling, &shown, how).0, "the same again");
+            prop_assert!(found.len() <= how.limit);
+            for (parity, n) in &bounds {
+                prop_assert!(found.iter().filter(|(key, _)| *key as usize % 2 == *parity).count() <= *n);
+            }
+            for category in 0..4 {
+                let pinned = |said: &str| said.starts_with("rule:");
+                let free = found.iter().filter(|(key, said)| key % 4 == category && !pinned(said)).count();
+                prop_assert!(how.per_category == 0 || free <= how.per_category);
+            }
+            if bounds.is_empty() && found.len() == how.limit {
+                for (position, item, name) in ruling.pins() {
+                    let key: u32 = item.as_str()[1..].parse().unwrap();
+                    let place = (position as usize).checked_sub(before + 1);
+                    let candidate = list.iter().any(|(one, _)| *one == key) && !shown.contains(&ItemKey(key));
+                    if let Some(at) = place.filter(|at| candidate && *at < how.limit) {
+                        prop_assert_eq!(&found[at], &(key, format!("rule:{name}")));
+                    }
+                }
+            }
+            shown.extend(keys(&found).into_iter().map(ItemKey));
+            if !more {
+                break;
+            }
+            prop_assert!(shown.len() > before, "every page shows something");
+        }
+        let all: BTreeSet<ItemKey> = shown.iter().copied().collect();
+        prop_assert_eq!(all.len(), shown.len(), "nothing twice");
+        prop_assert_eq!(all.len(), list.len(), "and nothing forgotten");
+    }
+}

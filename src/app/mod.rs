@@ -26,7 +26,7 @@ use crate::{
     index::{Collections, Lexicon},
     ingest::{self, IndexCollection, Indexer, Ingest, Retention},
     learned::{Artefacts, Unreadable},
-    recommend::{self, CategoryMaker, ModelSet, Models, Part, Published, RecommendationRequest, Recommender},
+    recommend::{self, Blocklist, BlocklistMaker, BlocklistRooms, CategoryMaker, ModelSet, Models, Part, Published, RecommendationRequest, Recommender},
     store::Store,
     telemetry::{Compute, Registry},
     training::{self, Trainer},
@@ -57,6 +57,7 @@ pub struct App {
     indexer: Indexer,
     retention: Retention,
     category_maker: CategoryMaker,
+    blocklist_maker: BlocklistMaker,
     mover: Mover,
     collection: PathBuf,
     stop: CancellationToken,
@@ -121,19 +122,23 @@ impl App {
         let publish = seams::publisher(models.clone(), &registry)?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;
         let exposed = seams::counter_of_showings(ingest.clone());
+        let blocklist = Blocklist::default();
         let rooms = recommend::Rooms {
             models: models.clone(),
             columns: Arc::clone(&columns),
             histories,
             popularity,
             signals: Arc::clone(&signals),
-            rulebook,
+            rulebook: Arc::clone(&rulebook),
             showings,
+            blocklist: blocklist.clone(),
             store: store.clone(),
             compute: compute.clone(),
             exposed,
         };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
+        let watched = BlocklistRooms { models: models.clone(), rulebook, store: store.clone(), compute: compute.clone() };
+        let blocklist_maker = BlocklistMaker::new(watched, blocklist);
         let pipeline = seams::Pipeline { models: models.clone(), recommender: recommender.clone(), weights: settings.recommend.weights.vector() };
         let rooms = training::Rooms {
             store: store.clone(),
@@ -176,7 +181,24 @@ impl App {
             settings: settings.http.clone(),
         })?;
         let drain = Duration::from_secs_f64(settings.http.drain_seconds.clamp(0.0, 3_600.0));
-        Ok(Self { router, ingest, trainer, store, readiness, recommender, models, columns, indexer, retention, category_maker, mover, collection, stop, drain })
+        Ok(Self {
+            router,
+            ingest,
+            trainer,
+            store,
+            readiness,
+            recommender,
+            models,
+            columns,
+            indexer,
+            retention,
+            category_maker,
+            blocklist_maker,
+            mover,
+            collection,
+            stop,
+            drain,
+        })
     }
 
     /// Indexes everything that is pending; `progress` is told how many item states are done.
@@ -209,6 +231,7 @@ impl App {
             indexer,
             retention,
             category_maker,
+            blocklist_maker,
             mover,
             collection: _,
             stop,
@@ -236,6 +259,7 @@ impl App {
             tokio::spawn(indexer.run(stop.clone())),
             tokio::spawn(trainer.clone().run(ingest.accepted(), stop.clone())),
             tokio::spawn(category_maker.run(stop.clone())),
+            tokio::spawn(blocklist_maker.run(stop.clone())),
             tokio::spawn(retention.run(stop.clone())),
             tokio::spawn(look_after(store.clone(), models.clone(), readiness.clone(), stop.clone())),
             tokio::spawn(start_up(recommender, trainer, store.clone(), models, readiness)),
@@ -251,9 +275,10 @@ impl App {
         }
         stop.cancel();
         mover.stopped().await;
-        let [indexing, training, mapping, retaining, looking, starting] = workers.try_into().map_err(|_| anyhow::anyhow!("six workers were started"))?;
+        let [indexing, training, mapping, blocking, retaining, looking, starting] =
+            workers.try_into().map_err(|_| anyhow::anyhow!("seven workers were started"))?;
         starting.abort();
-        for worker in [indexing, training, mapping, retaining, looking].into_iter().chain(following) {
+        for worker in [indexing, training, mapping, blocking, retaining, looking].into_iter().chain(following) {
             worker.await.context("a worker failed")?;
         }
         store.close().await;

@@ -19,6 +19,6 @@ pub use item::{
     AttributeType, AttributeValue, Item, ItemFacts, MAX_ATTRIBUTES, MAX_ITEM_TEXT_CHARS, MAX_LABEL_BYTES, MAX_LIST, MAX_TITLE_CHARS, MAX_VECTOR_WIDTH,
     MAX_VECTORS, StoredItem,
 };
-pub use rule::{Action, InvalidRuleName, MAX_NAME_BYTES, MAX_PIN_POSITION, MAX_PINS, NAME_RULE, Rule, RuleDocument, RuleName, When, is_name};
+pub use rule::{Action, Block, InvalidRuleName, MAX_NAME_BYTES, MAX_PIN_POSITION, MAX_PINS, NAME_RULE, Rule, RuleDocument, RuleName, When, is_name};
 pub use score::{Embedding, InvalidEmbedding, NotFinite, Score};
 pub use time::{DAY_MS, InvalidTimestamp, Timestamp};

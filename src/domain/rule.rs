@@ -21,6 +21,12 @@ const MAX_DESCRIPTION_CHARS: usize = 1_000;
 const MAX_FACTOR: f64 = 100.0;
 /// The most that a boost adds to a score: far beyond what features do together.
 const MAX_BY: f64 = 100.0;
+/// Words and phrases of one blocklist.
+const MAX_WORDS: usize = 200;
+/// Examples of one blocklist.
+const MAX_EXAMPLES: usize = 50;
+/// Characters of a word, phrase or example.
+const MAX_EXAMPLE_CHARS: usize = 2_000;
 /// Of a list.
 const MAX_AT_MOST: u32 = 200;
 
@@ -103,6 +109,9 @@ pub struct RuleDocument {
     /// Items of which a list shows few.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub at_most: Option<AtMostDocument>,
+    /// Items that are not shown for what they say or mean.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object")]
+    pub block: Option<BlockDocument>,
 }
 
 /// Which requests a rule is for: all that is said here must hold.
@@ -157,6 +166,26 @@ pub struct AtMostDocument {
     /// How many of them in one list.
     #[schema(minimum = 1, maximum = 200)]
     pub n: u32,
+}
+
+/// What keeps items out: one of the words, or a meaning near one of the examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RuleBlock)]
+pub struct BlockDocument {
+    /// Words and phrases, found as searching finds them: in title, text, categories and tags, whatever their endings; not where a text says that it has
+    /// none of it ("alcohol-free").
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 200)]
+    pub words: Vec<String>,
+    /// Texts like those of the items that are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 50)]
+    pub like: Vec<String>,
+    /// The cosine with an example from which an item is like it; needed with `like`. What is near depends on the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
+    pub near: Option<f64>,
 }
 
 /// Reads what is written as an object. A derived struct would also take an array, field after field; authors never mean that.
@@ -221,6 +250,19 @@ pub enum Action {
         /// How many.
         n: usize,
     },
+    /// Shows nothing that says or means this.
+    Block(Arc<Block>),
+}
+
+/// What keeps items out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// Words and phrases.
+    pub words: Vec<String>,
+    /// Texts like theirs.
+    pub like: Vec<String>,
+    /// The cosine with one of these from which an item is like it.
+    pub near: f32,
 }
 
 impl RuleDocument {
@@ -265,19 +307,20 @@ impl Checker<'_> {
     }
 
     fn action(&mut self, document: &RuleDocument) -> Option<Action> {
-        let RuleDocument { boost, bury, pin, exclude, at_most, .. } = document;
-        match (boost, bury, pin, exclude, at_most) {
-            (Some(boost), None, None, None, None) => self.weigh(boost, "/boost", (1.0, MAX_FACTOR), 1.0),
-            (None, Some(bury), None, None, None) => self.weigh(bury, "/bury", (1.0 / MAX_FACTOR, 1.0), -1.0),
-            (None, None, Some(pin), None, None) => self.pin(pin),
-            (None, None, None, Some(exclude), None) => self.filter(exclude, "/exclude").map(|filter| Action::Exclude(Arc::new(filter))),
-            (None, None, None, None, Some(AtMostDocument { filter, n })) => {
+        let RuleDocument { boost, bury, pin, exclude, at_most, block, .. } = document;
+        match (boost, bury, pin, exclude, at_most, block) {
+            (Some(boost), None, None, None, None, None) => self.weigh(boost, "/boost", (1.0, MAX_FACTOR), 1.0),
+            (None, Some(bury), None, None, None, None) => self.weigh(bury, "/bury", (1.0 / MAX_FACTOR, 1.0), -1.0),
+            (None, None, Some(pin), None, None, None) => self.pin(pin),
+            (None, None, None, Some(exclude), None, None) => self.filter(exclude, "/exclude").map(|filter| Action::Exclude(Arc::new(filter))),
+            (None, None, None, None, None, Some(block)) => Some(self.block(block)),
+            (None, None, None, None, Some(AtMostDocument { filter, n }), None) => {
                 self.hold((1..=MAX_AT_MOST).contains(n), "/at_most/n", format!("must be 1 to {MAX_AT_MOST}"));
                 let filter = self.filter(filter, "/at_most/filter")?;
                 Some(Action::AtMost { filter: Arc::new(filter), n: *n as usize })
             }
             _ => {
-                self.hold(false, "", "must have exactly one of boost, bury, pin, exclude and at_most");
+                self.hold(false, "", "must have exactly one of boost, bury, pin, exclude, at_most and block");
                 None
             }
         }
@@ -300,6 +343,21 @@ impl Checker<'_> {
         };
         let filter = self.filter(&weigh.filter, &format!("{pointer}/filter"))?;
         Some(Action::Weigh { filter, by })
+    }
+
+    fn block(&mut self, block: &BlockDocument) -> Action {
+        let BlockDocument { words, like, near } = block;
+        self.hold(!(words.is_empty() && like.is_empty()), "/block", "must have words or like");
+        self.hold(like.is_empty() || near.is_some(), "/block/near", "is required with like");
+        self.hold(near.is_none_or(|near| (0.0..=1.0).contains(&near)), "/block/near", "must be 0 to 1");
+        for (pointer, texts, most) in [("/block/words", words, MAX_WORDS), ("/block/like", like, MAX_EXAMPLES)] {
+            self.hold(texts.len() <= most, pointer, format!("must have at most {most} entries"));
+            for (i, text) in texts.iter().take(most).enumerate() {
+                let good = text.chars().any(char::is_alphanumeric) && text.chars().count() <= MAX_EXAMPLE_CHARS;
+                self.hold(good, &format!("{pointer}/{i}"), format!("must have a letter or digit and at most {MAX_EXAMPLE_CHARS} characters"));
+            }
+        }
+        Action::Block(Arc::new(Block { words: words.clone(), like: like.clone(), near: near.unwrap_or(1.0) as f32 }))
     }
 
     fn pin(&mut self, pins: &BTreeMap<ItemId, u32>) -> Option<Action> {
@@ -373,6 +431,9 @@ mod tests {
             (json!({"pin": {"a": 0, "b/c": 201}}), vec!["/pin/a", "/pin/b~1c"]),
             (json!({"pin": {"a": 2, "b": 2}}), vec!["/pin/b"]),
             (json!({"at_most": {"filter": {}, "n": 0}}), vec!["/at_most/n"]),
+            (json!({"block": {}}), vec!["/block"]),
+            (json!({"block": {"words": ["x", "!"], "like": [" "], "near": 2}}), vec!["/block/near", "/block/words/1", "/block/like/0"]),
+            (json!({"block": {"like": ["x"]}}), vec!["/block/near"]),
         ] {
             let mut json = json!({"name": "r"});
             json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -77,7 +77,7 @@ pub(super) async fn get_rule(State(desk): State<Arc<Desk>>, uri: Uri, PathId(nam
 
 /// Write a rule
 ///
-/// When a request is such a one, then this is done: exactly one of `boost`, `bury`, `pin`, `exclude` and `at_most`. It holds from the next answer on, on
+/// When a request is such a one, then this is done: exactly one of `boost`, `bury`, `pin`, `exclude`, `at_most` and `block`. It holds from the next answer on (`block` when all items were looked at), on
 /// other replicas within a second. Items that a rule moved say so: `"arranged": "rule:NAME"`.
 #[utoipa::path(put, path = "/rules/{name}", tag = "Operating", params(("name" = RuleName, Path)), request_body = RuleDocument,
     responses((status = 200, description = "The rule as it is now", body = RuleDocument), (status = 201, description = "It is new", body = RuleDocument)))]

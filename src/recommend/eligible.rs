@@ -25,6 +25,8 @@ pub(super) struct Eligible {
     pub(super) excluded: FxHashSet<ItemKey>,
     /// What rules exclude.
     pub(super) barred: Vec<Arc<Filter>>,
+    /// What blocklist rules keep out.
+    pub(super) blocked: Vec<Arc<FxHashSet<ItemKey>>>,
 }
 
 impl Eligible {
@@ -32,7 +34,8 @@ impl Eligible {
     pub(super) fn admit<'a>(&self, table: &'a Table, key: ItemKey, now: Timestamp) -> Option<&'a Arc<ItemFacts>> {
         let facts = table.facts(key)?;
         let admitted = facts.recommendable(now) && !self.excluded.contains(&key) && self.filter.as_ref().is_none_or(|filter| filter.matches(facts));
-        (admitted && !self.barred.iter().any(|filter| filter.matches(facts))).then_some(facts)
+        let ruled_out = || self.blocked.iter().any(|keys| keys.contains(&key)) || self.barred.iter().any(|filter| filter.matches(facts));
+        (admitted && !ruled_out()).then_some(facts)
     }
 
     /// The one category that all items must have, where the filter names one.

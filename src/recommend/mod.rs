@@ -4,6 +4,7 @@
 
 mod affinity;
 mod arrange;
+mod blocklist;
 mod cursor;
 mod eligible;
 mod explain;
@@ -38,6 +39,7 @@ use crate::{
     telemetry::{Compute, Registry},
 };
 
+pub use blocklist::{Blocklist, BlocklistMaker, BlocklistRooms};
 pub use cursor::{Cursor, InvalidCursor};
 pub use person::{Person, RecentItem};
 pub use policy::Policy;
@@ -73,6 +75,8 @@ pub struct Rooms {
     pub rulebook: Arc<Rulebook>,
     /// What visits were shown.
     pub showings: Arc<Showings>,
+    /// What blocklist rules keep out.
+    pub blocklist: Blocklist,
     /// Histories that are not in memory, texts of items, and where exposures go.
     pub store: Store,
     /// Threads for what takes longer than a moment.
@@ -95,6 +99,7 @@ struct Inner {
     popularity: Arc<Popularity>,
     rulebook: Arc<Rulebook>,
     showings: Arc<Showings>,
+    blocklist: Blocklist,
     store: Store,
     compute: Compute,
     exposed: Exposed,
@@ -117,7 +122,7 @@ pub enum RecommendError {
 impl Recommender {
     /// Fails when `registry` has the read path's metrics already.
     pub fn new(rooms: Rooms, settings: RecommendSettings, features: &crate::features::FeatureSettings, registry: &Registry) -> prometheus::Result<Self> {
-        let Rooms { models, columns, histories, popularity, signals, rulebook, showings, store, compute, exposed } = rooms;
+        let Rooms { models, columns, histories, popularity, signals, rulebook, showings, blocklist, store, compute, exposed } = rooms;
         let metrics = Metrics::register(registry)?;
         Ok(Self(Arc::new(Inner {
             models,
@@ -126,6 +131,7 @@ impl Recommender {
             popularity,
             rulebook,
             showings,
+            blocklist,
             store,
             compute,
             exposed,

@@ -256,7 +256,7 @@ impl Inner {
         if past.is_none() {
             retrieved.categories = models.categories_of(retrieved.embedding.as_ref());
             ruling.settle(&retrieved.categories);
-            retrieved.eligible.barred = ruling.excluded();
+            (retrieved.eligible.barred, retrieved.eligible.blocked) = (ruling.excluded(), self.blocked(&ruling));
         }
         self.admit(&mut retrieved, found, &ruling, request.now);
         retrieved.ruling = ruling;
@@ -301,7 +301,11 @@ impl Inner {
         let table = self.columns.read();
         let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
         excluded.extend(context);
-        Eligible { filter: request.filter.clone(), excluded, barred: ruling.excluded() }
+        Eligible { filter: request.filter.clone(), excluded, barred: ruling.excluded(), blocked: self.blocked(ruling) }
+    }
+
+    fn blocked(&self, ruling: &Ruling) -> Vec<Arc<FxHashSet<ItemKey>>> {
+        ruling.blocking().filter_map(|rule| self.blocklist.of(rule)).collect()
     }
 
     /// History, collaborative weights and popularity, and what failed of them.

@@ -95,6 +95,7 @@ async fn shop_with_a_broken_index() -> Shop {
         signals: Arc::new(Signals::new(&features).unwrap()),
         rulebook: Arc::new(Rulebook::new(&[])),
         showings: Arc::default(),
+        blocklist: Blocklist::default(),
         store: store.clone(),
         compute: Compute::start("test", 2, 64).unwrap(),
         exposed: Arc::new(|_| {}),

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
-use crate::server::{Client, Server, settings_file};
+use crate::server::{Client, Server, settings_file, until};
 
 async fn put(client: &Client, name: &str, rule: &Json) -> StatusCode {
     client.json(Method::PUT, &format!("/rules/{name}"), rule).await.status
@@ -71,6 +71,42 @@ async fn a_rule_put_over_http_changes_the_next_answer_and_survives_a_restart() {
         let (first, second) = (client.ids(&ask).await, client.ids(&ask).await);
         assert_eq!(first != second, moves, "{scenario}: {first:?} {second:?}");
     }
+}
+
+#[tokio::test]
+async fn a_blocklist_keeps_out_what_says_or_means_such_things_whoever_asks_and_whenever_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("INKLING_ENCODER__MODEL", "all-minilm-l6-v2")];
+    let server = Server::start_with(folder.path(), &settings).await;
+    let client = server.client();
+    let items = json!([{"item_id": "absinthe", "title": "A bottle of green absinthe"}, {"item_id": "free", "title": "Juice, absinthe-free"},
+        {"item_id": "rifle", "title": "Hunting rifle with ammunition"}, {"item_id": "lamp", "title": "Desk lamp with a warm light"}]);
+    client.post("/items", &items).await;
+    client.all_searchable().await;
+
+    assert_eq!(put(&client, "spirits", &json!({"block": {"words": ["absinthe"]}})).await, StatusCode::CREATED);
+    assert_eq!(put(&client, "weapons", &json!({"block": {"like": ["a gun with bullets"], "near": 0.45}})).await, StatusCode::CREATED);
+
+    let shows = |client: Client, expected: &'static [&'static str]| async move {
+        until("the list is as the blocklists say", || async {
+            let mut ids = client.ids(&json!({"text": "absinthe rifle lamp juice", "limit": 20})).await;
+            ids.sort_unstable();
+            ids == expected
+        })
+        .await;
+    };
+    shows(client.clone(), &["free", "lamp"]).await;
+    client.post("/items", &json!([{"item_id": "pistol", "title": "A pistol and a box of bullets"}, {"item_id": "shade", "title": "Lamp shade"}])).await;
+    shows(client.clone(), &["free", "lamp", "shade"]).await;
+    server.stop().await;
+
+    let server = Server::start_with(folder.path(), &settings).await;
+    let client = server.client();
+    shows(client.clone(), &["free", "lamp", "shade"]).await;
+    for name in ["spirits", "weapons"] {
+        assert_eq!(client.send(Method::DELETE, &format!("/rules/{name}"), &[], "").await.status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(client.ids(&json!({"limit": 20})).await.len(), 6, "at once");
 }
 
 #[tokio::test]

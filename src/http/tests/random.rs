@@ -9,7 +9,7 @@ fn json_like() -> impl Strategy<Value = Json> {
     let name = prop_oneof![
         3 => prop::sample::select(vec!["type", "user_id", "session_id", "item_id", "event_id", "value", "text", "timestamp", "items", "events", "limit", "filter",
             "boosts", "factor", "diversity", "fields", "after", "scenario", "title", "price", "tags", "attributes", "attributes.brand", "vectors", "any_of", "none_of",
-            "gte", "categories", "explain", "exclude_items", "when", "boost", "bury", "pin", "exclude", "at_most", "n", "by", "from"]).prop_map(str::to_owned),
+            "gte", "categories", "explain", "exclude_items", "when", "boost", "bury", "pin", "exclude", "at_most", "n", "by", "from", "block", "words", "like", "near"]).prop_map(str::to_owned),
         1 => any::<String>(),
     ];
     let leaf = prop_oneof![

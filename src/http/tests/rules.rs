@@ -42,6 +42,7 @@ async fn what_is_no_rule_names_its_field() {
         (json!({"pin": {"a": 1, "b": 1}}), vec!["/pin/b"]),
         (json!({"pin": {"a": "first"}}), vec!["/pin/a"]),
         (json!({"at_most": {"filter": {}}}), vec!["/at_most/n"]),
+        (json!({"block": {"like": ["a gun"], "words": [""]}}), vec!["/block/near", "/block/words/0"]),
         (json!({"at_most": {"filter": {}, "n": -1}}), vec!["/at_most/n"]),
     ] {
         let reply = put(&world, "r", &rule).await;

@@ -52,6 +52,11 @@ impl Ruling {
         self.actions().filter_map(|(_, action)| if let Action::Exclude(filter) = action { Some(Arc::clone(filter)) } else { None }).collect()
     }
 
+    /// The blocklist rules.
+    pub(in crate::recommend) fn blocking(&self) -> impl Iterator<Item = &RuleName> {
+        self.actions().filter_map(|(name, action)| matches!(action, Action::Block(_)).then_some(name))
+    }
+
     /// Items with their positions from 1; where two rules want one position, or one item at two, the first rule by name has it.
     pub(in crate::recommend) fn pins(&self) -> Vec<(u32, &ItemId, &RuleName)> {
         let mut pins: Vec<(u32, &ItemId, &RuleName)> = Vec::new();

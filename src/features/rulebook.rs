@@ -76,7 +76,7 @@ pub fn check_rules(rules: &[RuleDocument]) -> Result<(), InvalidRules> {
 }
 
 enum Outcome {
-    Rule(Rule),
+    Rule(Arc<Rule>),
     /// It names an attribute that no item has had yet.
     Asleep,
     Invalid(Vec<FieldError>),
@@ -90,7 +90,7 @@ fn read(document: &RuleDocument, attribute_type: &dyn Fn(&str) -> Option<Attribu
         known
     };
     match document.check(&typed) {
-        Ok(rule) => Outcome::Rule(rule),
+        Ok(rule) => Outcome::Rule(Arc::new(rule)),
         Err(_) if unknown.get() => Outcome::Asleep,
         Err(faults) => Outcome::Invalid(faults),
     }
@@ -156,7 +156,7 @@ impl Rulebook {
         let mut in_force = Vec::with_capacity(rules.len());
         for document in rules.into_values() {
             match read(document, attribute_type) {
-                Outcome::Rule(rule) => in_force.push(Arc::new(rule)),
+                Outcome::Rule(rule) => in_force.push(rule),
                 Outcome::Asleep => kept.asleep = true,
                 Outcome::Invalid(faults) => {
                     tracing::warn!(rule = document.name.as_str(), ?faults, "the rule {} is not in force: it cannot be read", document.name)

@@ -84,7 +84,7 @@ pub(super) async fn get_rule(State(desk): State<Arc<Desk>>, uri: Uri, PathId(nam
 pub(super) async fn put_rule(State(desk): State<Arc<Desk>>, PathId(name): PathId<RuleName>, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
     let bytes = body::document(request).await?;
-    let document = document(name, json::text(&bytes)?)?;
+    let document = document(&name, json::text(&bytes)?)?;
     document.check(&|attribute| desk.rooms.attribute_type(attribute)).map_err(Problem::invalid)?;
     match desk.rooms.put_rule(&document).await? {
         RuleOutcome::Absent => Ok(json::answer(StatusCode::CREATED, &document)),
@@ -94,7 +94,7 @@ pub(super) async fn put_rule(State(desk): State<Arc<Desk>>, PathId(name): PathId
 }
 
 /// The document of a rule whose name may be said in the address alone.
-fn document(name: RuleName, text: &str) -> Result<RuleDocument, Problem> {
+fn document(name: &RuleName, text: &str) -> Result<RuleDocument, Problem> {
     let mut members: serde_json::Map<String, serde_json::Value> = json::parse(text)?;
     let said = members.insert("name".to_owned(), name.as_str().into());
     if said.is_some_and(|said| said.as_str() != Some(name.as_str())) {

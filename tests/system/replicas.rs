@@ -90,6 +90,13 @@ async fn a_click_and_a_change_on_one_replica_are_seen_by_the_other_within_a_seco
     assert_eq!(one.client.send(reqwest::Method::DELETE, "/items/i8", &[], "").await.status, 204);
     seen("the deletion", &other.client, &kettles, lacks("i8")).await;
 
+    // A rule, and its end.
+    one.client.json(reqwest::Method::PUT, "/rules/no-i10", &json!({"exclude": {"item_id": "i10"}})).await.good();
+    assert!(lacks("i10")(&one.client.ids(&kettles).await), "at once where it was put");
+    seen("the rule", &other.client, &kettles, lacks("i10")).await;
+    assert_eq!(other.client.send(reqwest::Method::DELETE, "/rules/no-i10", &[], "").await.status, 204);
+    seen("the end of the rule", &one.client, &kettles, has("i10")).await;
+
     // A new item is searched for as soon as the other replica's own index has it.
     one.client.post("/items", &json!([{"item_id": "new", "title": "teapot of cast iron"}])).await;
     other.client.all_searchable().await;

@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn rule(name: &str, exclude: Json) -> RuleDocument {
+    fn rule(name: &str, exclude: &Json) -> RuleDocument {
         serde_json::from_value(json!({"name": name, "exclude": exclude})).unwrap()
     }
 
@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn a_kept_rule_takes_the_place_of_the_settings_rule_and_gives_it_back() {
-        let book = Rulebook::new(&[rule("b", json!({"tags": "x"})), rule("a", json!({}))]);
+        let book = Rulebook::new(&[rule("b", &json!({"tags": "x"})), rule("a", &json!({}))]);
 
-        book.keep(2, vec![rule("b", json!({"tags": "y"})), rule("c", json!({}))], &|_| None);
+        book.keep(2, vec![rule("b", &json!({"tags": "y"})), rule("c", &json!({}))], &|_| None);
 
         assert_eq!(names(&book), ["a", "b", "c"]);
         let b = RuleName::new("b").unwrap();
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_rule_sleeps_until_its_attribute_is_known() {
-        let book = Rulebook::new(&[rule("a", json!({"attributes.size": {"gt": 4}}))]);
+        let book = Rulebook::new(&[rule("a", &json!({"attributes.size": {"gt": 4}}))]);
         book.keep(0, vec![], &|_| None);
         assert_eq!(names(&book), [""; 0]);
 
@@ -214,11 +214,11 @@ mod tests {
 
     #[test]
     fn rules_of_the_settings_are_checked_as_far_as_can_be() {
-        assert_eq!(check_rules(&[rule("a", json!({"attributes.size": 4})), rule("b", json!({}))]), Ok(()));
+        assert_eq!(check_rules(&[rule("a", &json!({"attributes.size": 4})), rule("b", &json!({}))]), Ok(()));
         for (rules, key) in [
-            (vec![rule("a", json!({})), rule("a", json!({}))], "rules.1.name"),
-            (vec![rule("a", json!({"colour": 4}))], "rules.0.exclude.colour"),
-            ((0..=MAX_RULES).map(|n| rule(&format!("r{n}"), json!({}))).collect(), "rules.200"),
+            (vec![rule("a", &json!({})), rule("a", &json!({}))], "rules.1.name"),
+            (vec![rule("a", &json!({"colour": 4}))], "rules.0.exclude.colour"),
+            ((0..=MAX_RULES).map(|n| rule(&format!("r{n}"), &json!({}))).collect(), "rules.200"),
         ] {
             assert!(check_rules(&rules).unwrap_err().to_string().contains(&format!("setting {key}:")));
         }

@@ -167,7 +167,7 @@ pub(super) fn fits(text: &str) -> bool {
 #[schema(examples(json!({"recommendation_id": "01993f6e-8a70-7c22-b6c1-0d6b8f1f7a10", "scenario": "home", "took_ms": 2.9, "next": null, "experiments": {},
     "intent": {"language": "en", "languages": [{"language": "en", "share": 1.0}], "categories": [{"category": "jackets", "probability": 0.71}],
         "clean_text": "light jacket for rainy hikes, not black", "wanted": "light jacket for rainy hikes", "rejected": ["black"], "truncated": false},
-    "items": [{"item_id": "sku-3", "position": 1, "score": 0.93, "sources": ["semantic", "lexical", "collaborative"],
+    "items": [{"item_id": "sku-3", "position": 1, "score": 0.93, "probability": 0.04, "sources": ["semantic", "lexical", "collaborative"],
         "fields": {"title": "Drizzle jacket", "price": 89.0},
         "explanation": {"summary": "Matches “light jacket”; people who bought sku-7 liked it",
             "contributions": {"semantic": 0.41, "collaborative": 0.37, "popularity": 0.05, "freshness": 0.02, "boost": 0.08},
@@ -256,6 +256,10 @@ pub(super) struct ItemAnswer<'a> {
     position: usize,
     /// The ranker's additive score before arranging.
     score: f32,
+    /// The chance that the user goes on to like it: how often items of such a score did come next, in what training held out. Boosts apart; absent
+    /// until a training has seen enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
     /// Where it was found: semantic, lexical, collaborative, similar, popular, profile, fresh; nowhere where a rule brought it.
     sources: Vec<&'static str>,
     /// What was asked for in `fields`.
@@ -323,6 +327,7 @@ impl<'a> ItemAnswer<'a> {
             item_id: item.facts.item_id.as_str(),
             position: item.position,
             score: item.score,
+            probability: item.probability,
             sources: item.sources.iter().map(|source| source.name()).collect(),
             fields: selection.map(|selection| selection.show(&item.facts, item.text.as_deref())),
             arranged: item.arranged.as_ref().map(ToString::to_string),

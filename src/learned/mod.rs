@@ -2,11 +2,13 @@
 
 mod adapter;
 mod artefacts;
+mod calibration;
 mod item_item;
 mod ranker;
 
 pub use adapter::Adapter;
 pub use artefacts::{ArtefactError, Artefacts, Kept, Unreadable};
+pub use calibration::Calibration;
 pub use item_item::{FoldIn, ItemItem, ItemItemBuilder};
 pub use ranker::Ranker;
 
@@ -17,6 +19,6 @@ pub struct Learned {
     pub item_item: ItemItem,
     /// Where texts are looked for, once they taught anything.
     pub adapter: Option<Adapter>,
-    /// How much each feature counts.
+    /// How much each feature counts, and what the scores come to.
     pub ranker: Ranker,
 }

@@ -212,6 +212,7 @@ impl Inner {
         if rehearsed.is_none() {
             self.expose(&recommendation_id, &request, &page);
         }
+        let chances = models.chances(request.text.is_some(), &weights);
         let reasons = Reasoning { wanted: understood.wanted(), language: understood.language(), retrieved: &retrieved, scales: &scales, models: &models };
         let items = page
             .into_iter()
@@ -223,6 +224,7 @@ impl Inner {
                 text: text.filter(|_| request.with_texts),
                 position,
                 score: place.ranked.score.get(),
+                probability: chances.map(|chances| chances.chance(place.ranked.score.get() - place.ranked.boost)),
                 sources: place.ranked.candidate.sources.list().collect(),
                 arranged: place.arranged,
             })

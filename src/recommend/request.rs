@@ -184,6 +184,8 @@ pub struct RecommendedItem {
     pub position: usize,
     /// The ranker's additive score before arranging.
     pub score: f32,
+    /// How often items of such a score, boosts apart, were what was liked next; once that was learned.
+    pub probability: Option<f32>,
     /// Where it was found.
     pub sources: Vec<Source>,
     /// Why arranging moved it.

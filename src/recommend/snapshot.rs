@@ -8,7 +8,7 @@ use crate::{
     domain::{Embedding, FeatureVector},
     encoder::Encoder,
     index::{Lexicon, VectorIndex},
-    learned::Learned,
+    learned::{Calibration, Learned},
 };
 
 use super::{
@@ -53,6 +53,13 @@ impl ModelSet {
     /// What a text is about, as far as that is known yet.
     pub(super) fn categories_of(&self, text: Option<&Embedding>) -> Vec<CategoryProbability> {
         text.zip(self.categories.as_ref()).map(|(text, categories)| categories.of(text)).unwrap_or_default()
+    }
+
+    /// What scores made with `weights` come to as chances, where that was learned.
+    pub(super) fn chances(&self, has_text: bool, weights: &FeatureVector) -> Option<&Calibration> {
+        let ranker = &self.learned.as_ref()?.learned.ranker;
+        let chances = if has_text { &ranker.search_chances } else { &ranker.browse_chances };
+        chances.as_ref().filter(|chances| chances.knows(weights))
     }
 
     /// A text's meaning without this `share` of what tells the catalogue's languages apart, as far as that is known yet.

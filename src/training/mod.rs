@@ -1,10 +1,11 @@
 //! Floor 3, the learn path: log → examples → fit → judge → gate → publish.
 //!
 //! [`Trainer`] reads the log through the store and publishes. What learns is pure: `fit` makes item-item weights of interactions, `adapter` the
-//! map of texts, `weights` the ranker's weights; `rehearsal` puts the questions to the whole pipeline.
+//! map of texts, `weights` the ranker's weights, `chances` what its scores come to; `rehearsal` puts the questions to the whole pipeline.
 
 mod adapter;
 mod alone;
+mod chances;
 mod ease;
 mod examples;
 mod fit;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     adapter::{self, Pair},
+    chances::{self, CameTrue},
     examples::{Examples, Worded},
     interactions::Case,
     trainer::Rooms,
@@ -25,7 +26,7 @@ use crate::{
     encoder::{EncodeError, Encoder, clean},
     features::{Popularity, Ranking, Situation},
     index::VectorIndex,
-    learned::{Adapter, ItemItem, Learned, Ranker},
+    learned::{Adapter, Calibration, ItemItem, Learned, Ranker},
     telemetry::Compute,
 };
 
@@ -71,6 +72,17 @@ struct Judged {
     before: f64,
     after: f64,
     published: bool,
+    /// How the chances that the scores come to did, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chances: Option<CameTrue>,
+}
+
+/// What the questions of one kind taught.
+#[derive(Default)]
+struct Taught {
+    weights: Option<FeatureVector>,
+    chances: Option<Calibration>,
+    judged: Option<Judged>,
 }
 
 /// Why a rehearsal came to nothing.
@@ -131,13 +143,13 @@ impl Rehearsal<'_> {
         };
         let learned = Arc::new(Learned { item_item: known, adapter: on_some, ranker: Ranker::default() });
         let browse = cases.iter().map(|case| Asked { text: None, history: case.history.clone(), relevant: case.relevant.clone() });
-        let (browse, judged) = self.weights(browse, cases.len(), &popularity, &learned).await?;
-        report.browse = judged;
+        let browse = self.taught(browse, cases.len(), &popularity, &learned).await?;
         let searches = self.searches();
         let count = searches.len();
-        let (search, judged) = self.weights(searches.into_iter(), count, &popularity, &learned).await?;
-        report.search = judged;
-        Ok((on_all, Ranker { search, browse }, report))
+        let search = self.taught(searches.into_iter(), count, &popularity, &learned).await?;
+        (report.browse, report.search) = (browse.judged, search.judged);
+        let ranker = Ranker { search: search.weights, browse: browse.weights, search_chances: search.chances, browse_chances: browse.chances };
+        Ok((on_all, ranker, report))
     }
 
     /// The map learned on the texts to learn from and the one learned on all, where it wins.
@@ -168,7 +180,7 @@ impl Rehearsal<'_> {
         let version = encoder.version().to_owned();
         let work = move || {
             let chosen = adapter::choose(&version, &learn, &judge, &catalogue.items)?;
-            let judged = Judged { questions: judge.len(), before: chosen.before, after: chosen.after, published: chosen.wins };
+            let judged = Judged { questions: judge.len(), before: chosen.before, after: chosen.after, published: chosen.wins, chances: None };
             let on_all = chosen.wins.then(|| adapter::fit(&version, &[learn, judge].concat(), &catalogue.items, chosen.rounds)).flatten();
             Some((chosen.wins.then_some(chosen.adapter), on_all, judged))
         };
@@ -219,14 +231,14 @@ impl Rehearsal<'_> {
         judge.iter().filter_map(question).collect()
     }
 
-    /// Asks up to [`MOST_QUESTIONS`] of the `count` questions and fits weights to the answers.
-    async fn weights(
+    /// Asks up to [`MOST_QUESTIONS`] of the `count` questions and fits weights to the answers, and chances to the scores.
+    async fn taught(
         &self,
         questions: impl Iterator<Item = Asked>,
         count: usize,
         popularity: &Arc<Ranking>,
         learned: &Arc<Learned>,
-    ) -> Result<(Option<FeatureVector>, Option<Judged>), RehearsalError> {
+    ) -> Result<Taught, RehearsalError> {
         let mut answered = Vec::new();
         for Asked { text, history, relevant } in questions.step_by(count.div_ceil(MOST_QUESTIONS).max(1)) {
             let question = Situation { text, history, popularity: Arc::clone(popularity) };
@@ -236,14 +248,14 @@ impl Rehearsal<'_> {
             answered.push(Question { relevant: places, wanted: relevant.len(), candidates: candidates.into_iter().map(|(_, features)| features).collect() });
         }
         let start = self.rooms.rehearse.weights();
-        let found = self.compute.run(move || Some((answered.len(), weights::fit(&answered, &start)?))).await?;
-        Ok(match found {
-            Some((questions, found)) => {
-                let judged = Judged { questions, before: found.before, after: found.after, published: found.wins };
-                (found.wins.then_some(found.weights), Some(judged))
-            }
-            None => (None, None),
-        })
+        let work = move || {
+            let found = weights::fit(&answered, &start)?;
+            let weights = found.wins.then_some(found.weights);
+            let (chances, came_true) = chances::fit(&answered, &weights.unwrap_or(start)).unzip();
+            let judged = Judged { questions: answered.len(), before: found.before, after: found.after, published: found.wins, chances: came_true };
+            Some(Taught { weights, chances, judged: Some(judged) })
+        };
+        Ok(self.compute.run(work).await?.unwrap_or_default())
     }
 }
 

@@ -54,6 +54,11 @@ fn newest(data: &Path) -> PathBuf {
     versions.pop().unwrap()
 }
 
+/// The items' chances; `None` before they are known.
+fn chances(answer: &Json) -> Option<Vec<f64>> {
+    answer["items"].as_array().unwrap().iter().map(|item| item["probability"].as_f64()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -61,7 +66,7 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     let client = server.client();
     fill(&client).await;
     let before = probe(&client).await;
-    assert!(!is_collaborative(&before), "{before}");
+    assert!(!is_collaborative(&before) && chances(&before).is_none(), "{before}");
     assert_eq!(client.get("/admin/train").await.good()["running"], false);
 
     let done = Arc::new(AtomicBool::new(false));
@@ -89,7 +94,10 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     for answers in join_all(askers).await {
         assert!(answers.unwrap() > 0);
     }
-    assert!(is_collaborative(&probe(&client).await), "{}", probe(&client).await);
+    let after = probe(&client).await;
+    assert!(is_collaborative(&after), "{after}");
+    let learned = chances(&after).unwrap();
+    assert!(learned[0] > 0.1 && learned.windows(2).all(|pair| pair[0] >= pair[1]), "the group's own come next: {after}");
     let shown = client.get("/admin/train").await.good();
     assert_eq!((&shown["running"], &shown["last"]["version"]), (&json!(false), &json!(versions[2])), "{shown}");
     server.stop().await;
@@ -97,7 +105,8 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     // The restart serves the newest version without training.
     let server = Server::start(folder.path()).await;
     let client = server.client();
-    assert!(is_collaborative(&probe(&client).await));
+    let again = probe(&client).await;
+    assert!(is_collaborative(&again) && chances(&again).is_some(), "{again}");
     assert_eq!(client.get("/admin/train").await.good()["last"], Json::Null);
     assert!(client.metrics().await.contains(&format!("inkling_learned_info{{version=\"{}\"}} 1", versions[2])));
     server.stop().await;

@@ -24,7 +24,7 @@ async fn a_recommendation_has_the_contracts_fields() {
         answer,
         json!({"recommendation_id": "r-1", "scenario": "home", "took_ms": null, "next": null, "experiments": {},
             "intent": {"language": "en", "languages": [], "categories": [], "clean_text": "tent", "wanted": "tent", "rejected": [], "truncated": false},
-            "items": [{"item_id": "sku-1", "position": 1, "score": null, "sources": ["semantic", "lexical"],
+            "items": [{"item_id": "sku-1", "position": 1, "score": null, "probability": 0.25, "sources": ["semantic", "lexical"],
                 "fields": {"title": "Tent", "text": "For two.", "attributes": {"brand": "Fjell"}},
                 "explanation": {"summary": "Matches “tent”", "contributions": null, "because": [{"item_id": "sku-7", "contribution": null}], "matched": ["tent"]}}],
             "degraded": ["index"]})

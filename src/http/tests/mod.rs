@@ -155,6 +155,7 @@ impl Rooms for Shop {
                     text: request.with_texts.then(|| item.text.clone()).flatten(),
                     position: i + 1,
                     score: 0.93,
+                    probability: Some(0.25),
                     sources: vec![Source::Semantic, Source::Lexical],
                     arranged: None,
                     explanation: request.explain.then(|| Explanation {

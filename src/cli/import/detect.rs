@@ -28,7 +28,7 @@ pub(super) struct Detected {
 /// Looks at a file's name (without `.gz`) and its first bytes. `format` other than `auto` must be what is found; where the first line of
 /// documents is torn, the caller's word counts.
 pub(super) fn detect(name: &str, head: &[u8], kind: Kind, format: Format) -> Result<Detected, String> {
-    let found = look(name, head);
+    let found = look(name, head, kind);
     let of = |layout: &Layout| match layout {
         Layout::Documents => Format::Ndjson,
         Layout::Table(_) => Format::Csv,
@@ -47,9 +47,13 @@ pub(super) fn detect(name: &str, head: &[u8], kind: Kind, format: Format) -> Res
     }
 }
 
-fn look(name: &str, head: &[u8]) -> Result<Detected, String> {
+fn look(name: &str, head: &[u8], kind: Kind) -> Result<Detected, String> {
     let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head);
-    let line = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty()).ok_or("it is empty")?;
+    let Some(line) = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty()) else {
+        // As `inkling export` writes it of a catalogue without items.
+        let documents = [".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending));
+        return documents.then(|| Detected { kind, layout: Layout::Documents, saw: "NDJSON without a line".into() }).ok_or_else(|| "it is empty".into());
+    };
     if line.starts_with(b"{") {
         return documents(line);
     }
@@ -130,6 +134,15 @@ mod tests {
             let (found, said) = saw(name, head);
             assert_eq!(found, kind, "{head}: {said}");
             assert!(said.contains(words), "{head}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_export_of_nothing_is_an_import_of_nothing() {
+        for head in ["", "\n"] {
+            let found = detect("items.jsonl", head.as_bytes(), Kind::Items, Format::Auto).unwrap();
+
+            assert_eq!((found.kind, found.layout), (Kind::Items, Layout::Documents));
         }
     }
 

@@ -138,7 +138,8 @@ impl App {
         };
         let recommender = Recommender::new(rooms, settings.recommend.clone(), &settings.features, &registry)?;
         let watched = BlocklistRooms { models: models.clone(), rulebook, store: store.clone(), compute: compute.clone() };
-        let blocklist_maker = BlocklistMaker::new(watched, blocklist);
+        let mut blocklist_maker = BlocklistMaker::new(watched, blocklist);
+        blocklist_maker.catch_up().await; // what is kept out must not show until a worker has had its first look
         let pipeline = seams::Pipeline { models: models.clone(), recommender: recommender.clone(), weights: settings.recommend.weights.vector() };
         let rooms = training::Rooms {
             store: store.clone(),

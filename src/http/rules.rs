@@ -78,7 +78,7 @@ pub(super) async fn get_rule(State(desk): State<Arc<Desk>>, uri: Uri, PathId(nam
 /// Write a rule
 ///
 /// When a request is such a one, then this is done: exactly one of `boost`, `bury`, `pin`, `exclude`, `at_most` and `block`. It holds from the next answer on (`block` when all items were looked at), on
-/// other replicas within a second. Items that a rule moved say so: `"arranged": "rule:NAME"`.
+/// other replicas within a second. Items that a rule moved say so: `"arranged": "rule:NAME"`, or `"pinned"`.
 #[utoipa::path(put, path = "/rules/{name}", tag = "Operating", params(("name" = RuleName, Path)), request_body = RuleDocument,
     responses((status = 200, description = "The rule as it is now", body = RuleDocument), (status = 201, description = "It is new", body = RuleDocument)))]
 pub(super) async fn put_rule(State(desk): State<Arc<Desk>>, PathId(name): PathId<RuleName>, request: Request) -> Result<Response, Problem> {

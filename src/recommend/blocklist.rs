@@ -69,6 +69,7 @@ pub struct BlocklistMaker {
     revision: Revision,
     /// Items that have no embedding yet.
     waiting: FxHashMap<ItemKey, ContentHash>,
+    failing: bool,
 }
 
 /// Why it could not be brought up to date; it is tried again.
@@ -106,33 +107,32 @@ struct Seen {
 impl BlocklistMaker {
     /// Publishes to `blocklist`.
     pub fn new(rooms: BlocklistRooms, blocklist: Blocklist) -> Self {
-        Self { rooms, blocklist, watch: Arc::default(), sets: BTreeMap::new(), revision: Revision(0), waiting: FxHashMap::default() }
+        Self { rooms, blocklist, watch: Arc::default(), sets: BTreeMap::new(), revision: Revision(0), waiting: FxHashMap::default(), failing: false }
     }
 
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut failing = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                caught_up = self.catch_up() => {
-                    if let Err(error) = &caught_up
-                        && !failing
-                    {
-                        tracing::warn!(%error, "what blocklist rules keep out is not up to date; trying again");
-                    }
-                    failing = caught_up.is_err();
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = async { tokio::time::sleep(LOOK_AGAIN).await; self.catch_up().await } => {}
             }
         }
     }
 
+    /// Brings the blocklist up to date; where that fails it stays as it is, and the log says so once.
+    pub async fn catch_up(&mut self) {
+        let caught_up = self.look().await;
+        if let Err(error) = &caught_up
+            && !self.failing
+        {
+            tracing::warn!(%error, "what blocklist rules keep out is not up to date; trying again");
+        }
+        self.failing = caught_up.is_err();
+    }
+
     /// Looks at what has changed: rules, items, embeddings.
-    async fn catch_up(&mut self) -> Result<(), WatchError> {
+    async fn look(&mut self) -> Result<(), WatchError> {
         let blocks = self.blocks();
         let set = self.rooms.models.snapshot();
         let same = self.watch.model_version == set.encoder.version()

@@ -303,7 +303,7 @@ impl Inner {
         }
         let pins: Vec<_> = {
             let table = self.columns.read();
-            retrieved.ruling.pins().into_iter().filter_map(|(position, item, name)| Some((position as usize, table.key_of(item)?, name))).collect()
+            retrieved.ruling.pins().into_iter().filter_map(|(position, item)| Some((position as usize, table.key_of(item)?))).collect()
         };
         let cold = Cold { slots: arrangement.cold_slots, below: arrangement.cold_below() };
         let quotas = Quotas::new(&retrieved.ruling, arrangement.per_category, retrieved.eligible.category());

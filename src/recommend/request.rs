@@ -205,7 +205,9 @@ pub enum Arranged {
     Quota,
     /// The visit has seen it and passed it over.
     Repeated,
-    /// A merchandiser's rule.
+    /// A merchandiser's rule put it there.
+    Pinned,
+    /// A merchandiser's rule moved it, or what stood above it.
     Rule(RuleName),
 }
 
@@ -216,6 +218,7 @@ impl fmt::Display for Arranged {
             Self::Cold => f.write_str("cold"),
             Self::Quota => f.write_str("quota"),
             Self::Repeated => f.write_str("repeated"),
+            Self::Pinned => f.write_str("pinned"),
             Self::Rule(name) => write!(f, "rule:{name}"),
         }
     }

@@ -289,7 +289,7 @@ impl Inner {
                 }
             }
         }
-        for key in ruling.pins().into_iter().filter_map(|(_, item, _)| table.key_of(item)) {
+        for key in ruling.pins().into_iter().filter_map(|(_, item)| table.key_of(item)) {
             if retrieved.eligible.admit(&table, key, now).is_some() {
                 retrieved.sources.entry(key).or_default();
             }

@@ -43,7 +43,7 @@ async fn a_rule_put_over_http_changes_the_next_answer_and_survives_a_restart() {
     assert_eq!(put(&client, "top", &json!({"pin": {before[4].as_str(): 1}})).await, StatusCode::CREATED);
 
     let expected = |list: &[(String, Json)]| {
-        assert_eq!(list[0], (before[4].clone(), json!("rule:top")), "{list:?}");
+        assert_eq!(list[0], (before[4].clone(), json!("pinned")), "{list:?}");
         assert_eq!(list[1], (last.clone(), json!("rule:up")), "{list:?}");
         assert!(list[2..].iter().all(|(_, arranged)| arranged.is_null()), "{list:?}");
         assert!(list.iter().all(|(id, _)| id != "i5"));

@@ -2,7 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::domain::{Feature, ItemKey, RuleName};
+use crate::domain::{Feature, ItemKey};
 
 use super::{Place, Quotas};
 use crate::recommend::request::Arranged;
@@ -13,7 +13,7 @@ pub(in crate::recommend) struct Slots<'a> {
     pub(in crate::recommend) shown: &'a [ItemKey],
     pub(in crate::recommend) limit: usize,
     /// Items and their positions, counted from 1 over all pages; each position and item once.
-    pub(in crate::recommend) pins: Vec<(usize, ItemKey, &'a RuleName)>,
+    pub(in crate::recommend) pins: Vec<(usize, ItemKey)>,
     pub(in crate::recommend) quotas: Quotas<'a>,
     pub(in crate::recommend) cold: Cold,
 }
@@ -69,13 +69,13 @@ pub(in crate::recommend) fn fill(list: Vec<Place>, mut slots: Slots<'_>) -> Page
 /// What is pinned to this page or a later one, by its place counted from this page's first, and what is not.
 fn apart(list: impl Iterator<Item = Place>, slots: &Slots<'_>) -> (Vec<(usize, Place)>, Vec<Place>) {
     let first = slots.shown.len() + 1;
-    let to_come = slots.pins.iter().filter(|(position, ..)| *position >= first);
-    let wanted: FxHashMap<ItemKey, (usize, &RuleName)> = to_come.map(|(position, key, name)| (*key, (position - first, *name))).collect();
+    let to_come = slots.pins.iter().filter(|(position, _)| *position >= first);
+    let wanted: FxHashMap<ItemKey, usize> = to_come.map(|(position, key)| (*key, position - first)).collect();
     let (mut pinned, mut others) = (Vec::new(), Vec::new());
     for mut place in list {
         match wanted.get(&place.ranked.candidate.key) {
-            Some((at, name)) => {
-                place.arranged = Some(Arranged::Rule((*name).clone()));
+            Some(at) => {
+                place.arranged = Some(Arranged::Pinned);
                 pinned.push((*at, place));
             }
             None => others.push(place),

@@ -58,13 +58,13 @@ impl Ruling {
     }
 
     /// Items with their positions from 1; where two rules want one position, or one item at two, the first rule by name has it.
-    pub(in crate::recommend) fn pins(&self) -> Vec<(u32, &ItemId, &RuleName)> {
-        let mut pins: Vec<(u32, &ItemId, &RuleName)> = Vec::new();
-        for (name, action) in self.actions() {
+    pub(in crate::recommend) fn pins(&self) -> Vec<(u32, &ItemId)> {
+        let mut pins: Vec<(u32, &ItemId)> = Vec::new();
+        for (_, action) in self.actions() {
             let Action::Pin(wanted) = action else { continue };
             for (position, item) in wanted {
-                if pins.iter().all(|(taken, pinned, _)| taken != position && *pinned != item) {
-                    pins.push((*position, item, name));
+                if pins.iter().all(|(taken, pinned)| taken != position && *pinned != item) {
+                    pins.push((*position, item));
                 }
             }
         }
@@ -160,7 +160,7 @@ mod tests {
         ruling.settle(&[CategoryProbability { category: "ink".into(), probability: 0.9 }]);
 
         assert_eq!(names(&ruling), ["a1", "b2"]);
-        let pins: Vec<_> = ruling.pins().into_iter().map(|(position, item, name)| (position, item.as_str(), name.as_str())).collect();
-        assert_eq!(pins, [(1, "a", "a1"), (2, "a1", "a1")]);
+        let pins: Vec<_> = ruling.pins().into_iter().map(|(position, item)| (position, item.as_str())).collect();
+        assert_eq!(pins, [(1, "a"), (2, "a1")]);
     }
 }

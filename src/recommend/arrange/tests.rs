@@ -53,7 +53,7 @@ struct How {
 fn page(list: Vec<Ranked>, ruling: &Ruling, shown: &[ItemKey], how: How) -> (Vec<(u32, String)>, bool) {
     let places = weigh(list, ruling, &FxHashMap::default());
     let key = |item: &str| ItemKey(item[1..].parse().unwrap());
-    let pins = ruling.pins().into_iter().map(|(position, item, name)| (position as usize, key(item.as_str()), name)).collect();
+    let pins = ruling.pins().into_iter().map(|(position, item)| (position as usize, key(item.as_str()))).collect();
     let quotas = Quotas::new(ruling, how.per_category, None);
     let page = fill(places, Slots { shown, limit: how.limit, pins, quotas, cold: how.cold });
     let said = |place: Place| (place.ranked.candidate.key.0, place.arranged.map_or_else(String::new, |why| why.to_string()));
@@ -110,8 +110,8 @@ fn pins_stand_at_their_places_counted_over_all_pages() {
     let shown: Vec<ItemKey> = keys(&one).into_iter().map(ItemKey).collect();
     let (two, more) = page(falling(1..=8), &rules, &shown, how);
 
-    assert_eq!((keys(&one), says(&one)), (vec![5, 2, 3, 4], vec!["rule:top", "", "", ""]), "i9 is no candidate");
-    assert_eq!((keys(&two), says(&two), more), (vec![6, 1, 7, 8], vec!["", "rule:top", "", ""], false));
+    assert_eq!((keys(&one), says(&one)), (vec![5, 2, 3, 4], vec!["pinned", "", "", ""]), "i9 is no candidate");
+    assert_eq!((keys(&two), says(&two), more), (vec![6, 1, 7, 8], vec!["", "pinned", "", ""], false));
 }
 
 #[test]
@@ -192,17 +192,17 @@ proptest! {
                 prop_assert!(found.iter().filter(|(key, _)| *key as usize % 2 == *parity).count() <= *n);
             }
             for category in 0..4 {
-                let pinned = |said: &str| said.starts_with("rule:");
+                let pinned = |said: &str| said == "pinned";
                 let free = found.iter().filter(|(key, said)| key % 4 == category && !pinned(said)).count();
                 prop_assert!(how.per_category == 0 || free <= how.per_category);
             }
             if bounds.is_empty() && found.len() == how.limit {
-                for (position, item, name) in ruling.pins() {
+                for (position, item) in ruling.pins() {
                     let key: u32 = item.as_str()[1..].parse().unwrap();
                     let place = (position as usize).checked_sub(before + 1);
                     let candidate = list.iter().any(|(one, _)| *one == key) && !shown.contains(&ItemKey(key));
                     if let Some(at) = place.filter(|at| candidate && *at < how.limit) {
-                        prop_assert_eq!(&found[at], &(key, format!("rule:{name}")));
+                        prop_assert_eq!(&found[at], &(key, "pinned".to_owned()));
                     }
                 }
             }

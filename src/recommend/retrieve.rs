@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    domain::{Actor, Embedding, ItemKey, Source, Timestamp},
+    domain::{Actor, Embedding, Feature, ItemKey, Source, Timestamp},
     features::{Act, History, Loaded, Ranking, Recollection, Situation},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
     learned::ItemItem,
@@ -133,7 +133,8 @@ impl Inner {
         let search = Search { limit: self.settings.text_candidates, filter: filter.as_ref() };
         let is_the_list = wanted.is_none() && request.items.is_empty();
         let index = &*models.index;
-        let terms = wanted.map(|text| models.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty());
+        let terms =
+            wanted.map(|text| models.lexicon.query_terms(beginning(text, LEXICAL_BYTES))).filter(|terms| !terms.is_empty() && self.asks(Feature::Lexical));
 
         // A forward pass that shares the cores with other work takes half as long again (4.3 instead of 2.8 ms), so the other sources wait for
         // it; not for ever, in case the encoder is the one that is late.
@@ -146,7 +147,8 @@ impl Inner {
         let now = Instant::now();
         let head_start = now + deadline.saturating_duration_since(now) / 2;
         let early = timeout_at(head_start, &mut encoding).await.ok();
-        let embedding = early.as_ref().and_then(|encoded| Some(searched(&encoded.as_ref().ok()?.as_ref()?.embedding)));
+        let embedding = early.as_ref().filter(|_| self.asks(Feature::Semantic));
+        let embedding = embedding.and_then(|encoded| Some(searched(&encoded.as_ref().ok()?.as_ref()?.embedding)));
 
         let semantic = async {
             let Some(encoded) = (match early {
@@ -156,9 +158,12 @@ impl Inner {
             else {
                 return Ok(None);
             };
+            if !self.asks(Feature::Semantic) {
+                return Ok(Some((encoded, None)));
+            }
             let searched = searched(&encoded.embedding);
             let hits = within(deadline, Part::Index, self.timed("semantic", index.nearest(&searched, search))).await;
-            Ok(Some((encoded, searched, hits)))
+            Ok(Some((encoded, Some((searched, hits)))))
         };
         let lexical = async {
             let Some(terms) = &terms else { return (Ok(Vec::new()), Vec::new()) };
@@ -172,7 +177,7 @@ impl Inner {
             (hits, cosines)
         };
         let similar = async {
-            if context.is_empty() {
+            if context.is_empty() || !self.asks(Feature::Similar) {
                 return Ok(None);
             }
             let near = async {
@@ -224,11 +229,13 @@ impl Inner {
         take(Source::Lexical, lexical, &mut retrieved.lexical, &mut degraded);
         retrieved.semantic.extend(cosines);
         let embedding = match semantic {
-            Ok(Some((encoded, searched, hits))) => {
+            Ok(Some((encoded, found))) => {
                 retrieved.truncated = encoded.truncated;
-                take(Source::Semantic, hits, &mut retrieved.semantic, &mut degraded);
                 retrieved.embedding = Some(encoded.embedding);
-                Some(searched)
+                found.map(|(searched, hits)| {
+                    take(Source::Semantic, hits, &mut retrieved.semantic, &mut degraded);
+                    searched
+                })
             }
             Ok(None) => None,
             Err(part) => {
@@ -335,7 +342,16 @@ impl Inner {
         }
         let work = {
             let (inner, models, request, context) = (Arc::clone(self), Arc::clone(models), request.clone(), context.to_vec());
-            move || inner.look_around(&request, is_the_list, &context, eligible, &known, models.learned.as_ref().map(|published| &published.learned.item_item))
+            move || {
+                inner.look_around(
+                    &request,
+                    is_the_list,
+                    &context,
+                    eligible,
+                    &known,
+                    models.learned.as_ref().filter(|_| inner.asks(Feature::Collaborative)).map(|published| &published.learned.item_item),
+                )
+            }
         };
         match within(deadline, Part::Features, self.compute.run(work)).await {
             Ok(local) => (Some(local), degraded),
@@ -366,7 +382,12 @@ impl Inner {
 
     /// Whether it matters what is like the things that the user liked.
     fn profiles(&self) -> bool {
-        self.settings.weights.profile != 0.0 || self.settings.weights.wording != 0.0
+        self.asks(Feature::Profile) || self.asks(Feature::Wording)
+    }
+
+    /// Whether a feature may count: a weight of 0 in the settings turns off what only it would look for, whatever was fitted before.
+    fn asks(&self, feature: Feature) -> bool {
+        self.settings.weights.vector()[feature as usize] != 0.0
     }
 
     fn look_around(

@@ -70,6 +70,10 @@ fn section<T: DeserializeOwned>(name: &str) -> T {
 }
 
 async fn shop_with_a_broken_index() -> Shop {
+    broken_shop(section("recommend")).await
+}
+
+async fn broken_shop(settings: RecommendSettings) -> Shop {
     let (encoder, features): (EncoderSettings, FeatureSettings) = (section("encoder"), FeatureSettings::of(Preset::Shop));
     let index: IndexSettings = section("index");
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
@@ -100,7 +104,7 @@ async fn shop_with_a_broken_index() -> Shop {
         compute: Compute::start("test", 2, 64).unwrap(),
         exposed: Arc::new(|_| {}),
     };
-    Shop { recommender: Recommender::new(rooms, section("recommend"), &features, &registry).unwrap(), store, _folder: folder }
+    Shop { recommender: Recommender::new(rooms, settings, &features, &registry).unwrap(), store, _folder: folder }
 }
 
 fn request() -> RecommendationRequest {
@@ -120,6 +124,18 @@ async fn without_the_index_there_is_still_a_list_that_says_so_and_keeps_to_the_f
 
     assert_eq!(answer.degraded, [Part::Index]);
     assert_eq!(ids(&answer), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_source_whose_weight_is_0_is_not_asked() {
+    let mut settings: RecommendSettings = section("recommend");
+    (settings.weights.semantic, settings.weights.lexical) = (0.0, 0.0);
+    let shop = broken_shop(settings).await;
+
+    let answer = shop.recommender.recommend(RecommendationRequest { text: Some("a cheap tent".to_owned()), ..request() }).await.unwrap();
+
+    assert_eq!((answer.degraded.as_slice(), ids(&answer).len()), (&[][..], 3), "the index is broken, and nobody asks it");
+    assert_eq!(answer.intent.unwrap().language, Some("en"), "the text is understood all the same");
 }
 
 #[tokio::test]

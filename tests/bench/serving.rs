@@ -8,20 +8,23 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed benchmark")]
 
 mod answer;
+mod served;
+mod shop;
 
 use std::{
     fmt::Write as _,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use answer::frame;
 use inkling::encoder::{BareModel, EncoderSettings, Precision, ProviderSetting, clean, prepare_as};
 use serde_json::{Value as Json, json};
+use served::{Line, Server, contains, get, models, post, status, wait};
+use shop::{Random, USERS, event, item, query};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The promises of issue and README are about the English model, and its plain fp32 export.
@@ -29,7 +32,6 @@ const MODEL: &str = "all-minilm-l6-v2";
 const PRECISION: Precision = Precision::Fp32;
 const ITEMS: usize = 10_000;
 const EVENTS: usize = 100_000;
-const USERS: usize = 2_000;
 const CONNECTIONS: usize = 64;
 /// `encoder.threads` as it comes.
 const THREADS: usize = 2;
@@ -55,7 +57,7 @@ fn main() {
 
     let mut table = Table::default();
     println!("{} in {}", served.model, served.precision.name());
-    let mut server = Server::start(&data, &served, &[("INKLING_TRAINING__EVERY_EVENTS", "0")]);
+    let mut server = served.start(&data, &[("INKLING_TRAINING__EVERY_EVENTS", "0")]);
     load_world(&server);
     if wanted("memory") {
         memory(&mut server, &mut table);
@@ -70,7 +72,7 @@ fn main() {
         feedback(&server, &data, "", &mut table);
         table.add("resident memory after all of this", format!("{:.0} MB", server.memory_mb("VmRSS")), "at most 600");
         drop(server);
-        let learning = Server::start(&data, &served, &[]);
+        let learning = served.start(&data, &[]);
         feedback(&learning, &data, ", learning every 1,000 events (default)", &mut table);
     }
     print!("\n{}", table.0);
@@ -96,6 +98,10 @@ impl Served {
             }
         }
         served
+    }
+
+    fn start(&self, data: &Path, settings: &[(&str, &str)]) -> Server {
+        Server::start(data, &self.model, &[settings, &[("INKLING_ENCODER__PRECISION", self.precision.name())]].concat())
     }
 
     /// One session of the model in `precision`, with as many threads as the server's.
@@ -128,83 +134,6 @@ impl Table {
     }
 }
 
-// ---- an invented shop ----
-
-const TOPICS: [(&str, &str); 12] = [
-    ("running", "running shoes marathon trail sole cushion stride pace jogging socks shorts track sprint knee laces grip"),
-    ("kitchen", "kitchen knife pan skillet oven baking whisk steel cutting board spice cook saucepan kettle ceramic lid"),
-    ("audio", "headphones wireless speaker bass noise cancelling earbuds microphone vinyl turntable stereo amplifier cable studio sound battery"),
-    ("garden", "garden seeds shovel compost lawn mower hose pruning roses tomato greenhouse soil pots rake watering herbs"),
-    ("photography", "camera lens tripod shutter aperture zoom portrait landscape film flash sensor mirrorless strap filter exposure macro"),
-    ("books", "novel thriller detective mystery romance history biography poetry chapter author paperback series fantasy dragons wizard saga"),
-    ("hiking", "hiking jacket rain waterproof backpack tent boots mountain compass sleeping bag fleece trekking poles camp stove"),
-    ("office", "desk chair keyboard monitor ergonomic lamp drawer printer paper notebook pen organizer stand webcam mouse cable"),
-    ("toys", "puzzle blocks wooden toy train doll board game dice cards children robot kite crayons plush castle"),
-    ("cycling", "bicycle helmet gears chain tyre saddle pedal gloves pump lights lock road gravel commuter brake frame"),
-    ("music", "guitar strings piano drums violin sheet amplifier pedal tuner capo strap songs lessons melody rhythm metronome"),
-    ("pets", "dog cat leash collar treats kibble litter scratching post bed bowl brush aquarium fish bird cage toy"),
-];
-const PLAIN: &str = "quiet light sturdy small large soft warm modern classic simple handmade durable affordable compact bright elegant reliable \
-    everyday premium gift travel home outdoor winter summer evening beginners professionals families weekend comfortable adjustable";
-const ADJECTIVES: [&str; 8] = ["quiet", "light", "sturdy", "small", "warm", "simple", "durable", "compact"];
-
-/// SplitMix64 (Steele, Lea & Flood 2014).
-struct Random(u64);
-
-impl Random {
-    /// 0 to 1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() * end as f64) as usize
-    }
-
-    fn word<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-}
-
-fn words(list: &str) -> Vec<&str> {
-    list.split_whitespace().collect()
-}
-
-/// 20 to 60 words, two of three about the item's topic; item n is about topic n mod 12.
-fn item(n: usize, random: &mut Random) -> Json {
-    let (topic, list) = TOPICS[n % TOPICS.len()];
-    let (special, plain) = (words(list), words(PLAIN));
-    let text: Vec<&str> = (0..20 + random.below(41)).map(|_| if random.next() < 0.67 { random.word(&special) } else { random.word(&plain) }).collect();
-    let title = format!("{} {} {}", random.word(&plain), random.word(&special), random.word(&special));
-    let price = 5.0 + (random.next() * 20_000.0).round() / 100.0;
-    json!({"item_id": format!("sku-{n}"), "title": title, "text": text.join(" "), "categories": [topic], "tags": [random.word(&plain)], "language": "en", "price": price})
-}
-
-/// Four of five events lie in the user's two topics; in a topic few items are wanted by many.
-fn event(n: usize, random: &mut Random) -> Json {
-    let user = random.below(USERS);
-    let topic = if random.next() < 0.8 { (user * 7 + random.below(2) * 5) % TOPICS.len() } else { random.below(TOPICS.len()) };
-    let rank = (random.next().powi(3) * (ITEMS / TOPICS.len()) as f64) as usize;
-    let kind = ["view", "click", "click", "add_to_cart", "like"][random.below(5)];
-    let at = 1_790_000_000_000_i64 + n as i64 * 30_000;
-    let mut event = json!({"event_id": format!("e-{n}"), "type": kind, "user_id": format!("user-{user}"), "item_id": format!("sku-{}", rank * TOPICS.len() + topic), "timestamp": at});
-    if kind == "add_to_cart" {
-        event["value"] = json!(1.0);
-    }
-    event
-}
-
-/// 8 to 12 tokens, never the same text: the number sees to that.
-fn query(n: usize) -> String {
-    let mut random = Random(n as u64 + 77);
-    let special = words(TOPICS[random.below(TOPICS.len())].1);
-    format!("{} {} and {} under {}", random.word(&ADJECTIVES), random.word(&special), random.word(&special), n + 1_000)
-}
-
 fn load_world(server: &Server) {
     let mut line = Line::to(server);
     let stats = line.json(&get("/stats"));
@@ -221,7 +150,7 @@ fn load_world(server: &Server) {
         wait(Duration::from_millis(200));
     }
     let indexed = started.elapsed();
-    let events = lines(&mut (0..EVENTS).map(|n| event(n, &mut random)));
+    let events = lines(&mut (0..EVENTS).map(|n| event(n, ITEMS, &mut random)));
     assert_eq!(line.json(&post("/feedback", "application/x-ndjson", &events))["accepted"], EVENTS);
     println!("loaded: items stored, encoded and indexed in {:.0} s, events in {:.1} s", indexed.as_secs_f64(), (started.elapsed() - indexed).as_secs_f64());
 }
@@ -337,7 +266,7 @@ fn feedback(server: &Server, data: &Path, when: &str, table: &mut Table) {
         let floor = crowd(server, &vec![get("/health/live"); FEEDBACK]);
         let requests: Vec<Vec<u8>> = (0..FEEDBACK)
             .map(|n| {
-                let mut event = event(n, &mut random);
+                let mut event = event(n, ITEMS, &mut random);
                 event["event_id"] = json!(format!("f-{run}-{round}-{n}"));
                 post("/feedback", "application/json", &event.to_string())
             })
@@ -418,78 +347,7 @@ fn sum(metrics: &str, series: &str) -> f64 {
     values.sum()
 }
 
-// ---- the server ----
-
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(data: &Path, served: &Served, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_inkling"));
-        command
-            .arg("serve")
-            .arg("--data")
-            .arg(data)
-            .arg("--models")
-            .arg(models())
-            .args(["--listen", "127.0.0.1:0", "--model", &served.model])
-            .env("INKLING_ENCODER__PRECISION", served.precision.name());
-        command.envs(settings.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find_map(|line| Some(line.split_once("listening on http://")?.1.trim().to_owned()))
-            .expect("the server says where it listens");
-        std::thread::spawn(move || lines.for_each(|line| eprintln!("  server: {}", line.unwrap())));
-        let server = Self { child, address };
-        while Line::to(&server).status(&get("/health/ready")) != 200 {
-            wait(Duration::from_millis(50));
-        }
-        server
-    }
-
-    fn proc_file(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join(name)
-    }
-
-    /// `VmRSS` (now) or `VmHWM` (the most since the start or `forget_peak`).
-    fn memory_mb(&self, field: &str) -> f64 {
-        let status = fs::read_to_string(self.proc_file("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
-    }
-
-    fn forget_peak(&mut self) {
-        println!("VmRSS before training {:.0} MB, peak so far {:.0} MB (loading included)", self.memory_mb("VmRSS"), self.memory_mb("VmHWM"));
-        fs::write(self.proc_file("clear_refs"), "5").unwrap(); // Linux: forgets the high-water mark of resident memory
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGTERM drains and writes everything; the standard library has SIGKILL only.
-        drop(Command::new("kill").arg(self.child.id().to_string()).status());
-        drop(self.child.wait());
-    }
-}
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
-}
-
-// ---- the client: bytes prepared before the clock starts, because it shares the cores with the server ----
-
-fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes()
-}
-
-fn post(path: &str, media: &str, body: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {media}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
+// ---- the client ----
 
 fn recommend(text: &str, user: Option<usize>) -> Vec<u8> {
     let mut body = json!({"text": text});
@@ -499,58 +357,6 @@ fn recommend(text: &str, user: Option<usize>) -> Vec<u8> {
     post("/recommend", "application/json", &body.to_string())
 }
 
-fn status(received: &[u8]) -> u16 {
-    std::str::from_utf8(&received[9..12]).unwrap().parse().unwrap()
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).rev().any(|window| window == part)
-}
-
-/// One connection, one request at a time.
-struct Line {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-impl Line {
-    fn to(server: &Server) -> Self {
-        let stream = TcpStream::connect(&server.address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new() }
-    }
-
-    /// The whole answer, head included.
-    fn ask(&mut self, request: &[u8]) -> &[u8] {
-        self.stream.write_all(request).unwrap();
-        self.received.clear();
-        let mut piece = [0; 16_384];
-        loop {
-            let length = self.stream.read(&mut piece).unwrap();
-            assert!(length > 0, "the server hung up");
-            self.received.extend_from_slice(&piece[..length]);
-            if frame(&self.received).is_some_and(|(_, end)| self.received.len() >= end) {
-                return &self.received;
-            }
-        }
-    }
-
-    fn status(&mut self, request: &[u8]) -> u16 {
-        status(self.ask(request))
-    }
-
-    fn json(&mut self, request: &[u8]) -> Json {
-        let answer = self.ask(request);
-        let (head, end) = frame(answer).unwrap();
-        serde_json::from_slice(&answer[head..end]).unwrap()
-    }
-
-    fn metrics(&mut self) -> String {
-        String::from_utf8(self.ask(&get("/metrics")).to_vec()).unwrap()
-    }
-}
-
-/// What many connections were told.
 #[derive(Default)]
 struct Crowd {
     took: Duration,
@@ -622,9 +428,4 @@ fn percent(part: usize, of: usize) -> String {
 /// Averages of 1, 5 and 15 minutes.
 fn load() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().split_whitespace().take(3).collect::<Vec<_>>().join(" ")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark's main thread has nobody to hold up")]
-fn wait(duration: Duration) {
-    std::thread::sleep(duration);
 }

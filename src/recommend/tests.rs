@@ -88,6 +88,7 @@ async fn shop_with_a_broken_index() -> Shop {
             lexicon: Arc::new(Lexicon::new(&index.lexical)),
             learned: None,
             categories: None,
+            own_vectors: Arc::default(),
         }),
         columns,
         histories: Arc::new(Histories::new(1 << 20)),

@@ -20,11 +20,13 @@ pub enum Source {
     Popular,
     /// Near in meaning to something that the user liked or wrote lately, or shares its words.
     Profile,
+    /// Near, in an own vector such as that of an image, to something that the user looks at or liked lately.
+    Vectors,
 }
 
 impl Source {
     /// All sources, in the order of [`Self::name`]s in answers.
-    pub const ALL: [Self; 6] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile];
+    pub const ALL: [Self; 7] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile, Self::Vectors];
 
     /// The name on the wire and in metric labels.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Source {
             Self::Similar => "similar",
             Self::Popular => "popular",
             Self::Profile => "profile",
+            Self::Vectors => "vectors",
         }
     }
 }
@@ -63,11 +66,13 @@ pub enum Feature {
     Wording,
     /// How far the item's categories, tags and labels are those of what the user liked lately.
     Affinity,
+    /// How near the item is, in one of its own vectors, to something that the user looks at or liked lately.
+    Vectors,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Semantic,
         Self::Lexical,
         Self::Collaborative,
@@ -78,6 +83,7 @@ impl Feature {
         Self::Profile,
         Self::Wording,
         Self::Affinity,
+        Self::Vectors,
     ];
 
     /// The name in artefacts, settings and logs.
@@ -93,6 +99,7 @@ impl Feature {
             Self::Profile => "profile",
             Self::Wording => "wording",
             Self::Affinity => "affinity",
+            Self::Vectors => "vectors",
         }
     }
 }

@@ -61,8 +61,8 @@ mod tests {
 
     fn ranked(key: u32, score: f32) -> Ranked {
         let item: Item = serde_json::from_value(serde_json::json!({"item_id": format!("i{key}"), "title": "x"})).unwrap();
-        let candidate = Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features: [0.0; 10] };
-        Ranked { candidate, parts: [0.0; 10], boost: 0.0, score: Score::new(score).unwrap() }
+        let candidate = Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features: [0.0; 11] };
+        Ranked { candidate, parts: [0.0; 11], boost: 0.0, score: Score::new(score).unwrap() }
     }
 
     fn order(diversity: f32, needed: usize) -> Vec<(u32, Option<&'static str>)> {

@@ -8,6 +8,7 @@ mod cursor;
 mod eligible;
 mod explain;
 mod metrics;
+mod own_vectors;
 mod person;
 mod policy;
 mod profile;
@@ -38,11 +39,12 @@ use crate::{
 };
 
 pub use cursor::{Cursor, InvalidCursor};
+pub use own_vectors::Nearness;
 pub use person::{Person, RecentItem};
 pub use policy::Policy;
 pub use request::{Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{RecommendSettings, Weights};
-pub use snapshot::{ModelSet, Models, Published};
+pub use snapshot::{ModelSet, Models, OwnVectors, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
 use arrange::Place;
@@ -105,6 +107,9 @@ pub enum RecommendError {
     /// The cursor belongs to another request.
     #[error("\"after\" belongs to another request")]
     ForeignCursor,
+    /// The item whose neighbours are asked for has no own vector of that name.
+    #[error("the item has no vector of that name")]
+    NoSuchVector,
 }
 
 impl Recommender {
@@ -158,10 +163,7 @@ impl Inner {
         let weights = set.unwrap_or_else(|| models.weights(request.text.is_some(), &self.settings.weights));
         let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
         let rejected = Rejected::new(&models.lexicon, &understood.rejected);
-        let context: Vec<ItemKey> = {
-            let table = self.columns.read();
-            request.items.iter().filter_map(|id| table.key_of(id)).collect()
-        };
+        let context = self.context(&request);
 
         let mut retrieved = self.retrieve(&request, understood.wanted(), &rejected, &context, &models, None).await;
         if let Some(policy) = rehearsed {
@@ -202,7 +204,7 @@ impl Inner {
             self.popularity.keep(&retrieved.popularity);
         }
         let texts = self.texts(&page, &request, &mut degraded).await;
-        let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
+        let recommendation_id = new_id();
         if rehearsed.is_none() {
             self.expose(&recommendation_id, &request, &page);
         }
@@ -223,11 +225,15 @@ impl Inner {
             .collect();
         degraded.sort_unstable();
         degraded.dedup();
-        for part in &degraded {
-            self.metrics.degraded.with_label_values(&[part.name()]).inc();
-        }
+        self.metrics.count_degraded(&degraded);
         let intent = request.text.is_some().then(|| Intent::of(understood, retrieved.embedding.as_ref(), retrieved.truncated, &models));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
+    }
+
+    /// The items that the user looks at, as far as they are known.
+    fn context(&self, request: &RecommendationRequest) -> Vec<ItemKey> {
+        let table = self.columns.read();
+        request.items.iter().filter_map(|id| table.key_of(id)).collect()
     }
 
     async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
@@ -241,9 +247,7 @@ impl Inner {
             }
             None => None,
         };
-        for part in &degraded {
-            self.metrics.degraded.with_label_values(&[part.name()]).inc();
-        }
+        self.metrics.count_degraded(&degraded);
         let truncated = encoded.as_ref().is_some_and(|encoded| encoded.truncated);
         Understanding { intent: Intent::of(understood, encoded.as_ref().map(|encoded| &encoded.embedding), truncated, &models), degraded }
     }
@@ -265,6 +269,7 @@ impl Inner {
                 Feature::Profile => known(&retrieved.likeness.meaning, 0.0),
                 Feature::Wording => known(&retrieved.likeness.words, 0.0),
                 Feature::Affinity => retrieved.affinity.with(&facts),
+                Feature::Vectors => known(&retrieved.own_vectors, 0.0),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -363,6 +368,11 @@ struct Reasoning<'a> {
     models: &'a ModelSet,
 }
 
+/// A name for an answer; names grow with time.
+fn new_id() -> RecommendationId {
+    RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters")
+}
+
 /// The log has no NaN: an unknown feature is 0 there.
 fn known_or_zero(value: f32) -> f32 {
     if value.is_finite() { value } else { 0.0 }
@@ -377,6 +387,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
         Feature::Profile => given(!retrieved.likeness.meaning.is_empty()),
         Feature::Wording => given(!retrieved.likeness.words.is_empty()),
         Feature::Affinity => given(!retrieved.affinity.is_empty()),
+        Feature::Vectors => given(!retrieved.own_vectors.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

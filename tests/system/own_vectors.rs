@@ -111,6 +111,29 @@ async fn on_a_qdrant_server() {
     own_vectors_are_searched_follow_every_write_and_survive_a_kill(&[("INKLING_INDEX__URL", &server.url())]).await;
 }
 
+#[cfg(feature = "edge")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(postgres_server), ignore = "PostgreSQL is not installed (apt install postgresql)")]
+async fn replicas_on_a_qdrant_server_share_them_and_one_goes_on_when_another_dies() {
+    let (database, folders) = (crate::postgres_server::database().await, [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let index = crate::qdrant::Server::start_at(&crate::qdrant::Storage::default(), "127.0.0.1:0".parse().unwrap(), None);
+    let url = index.url();
+    let settings = [("INKLING_STORE__URL", database.as_str()), ("INKLING_INDEX__URL", &url)];
+    let (one, first) = start(folders[0].path(), &settings).await;
+    let (other, second) = start(folders[1].path(), &settings).await;
+
+    second.post("/items", &vases()).await;
+    for client in [&first, &second] {
+        until("its list is whole", || async { by_image(client, "vase-0", 20).await == names(&[1, 2, 3, 4, 5, 6, 7, 8, 9]) }).await;
+    }
+
+    one.kill();
+    second.json(Method::PUT, "/items/vase-10", &json!({"title": "Vase number 10", "vectors": {"image": [1, 0.02, 0.1]}})).await;
+    second.all_searchable().await;
+    assert_eq!(by_image(&second, "vase-0", 2).await, names(&[10, 1]));
+    other.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_catalogue_without_own_vectors_has_one_collection_and_a_move_to_another_model_leaves_them_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,6 +27,8 @@ use crate::{
     telemetry::Compute,
 };
 
+use super::own_vectors::{collection_of, is_of_own_vectors};
+
 const SERVING: &str = "serving.json";
 
 /// What a collection is built by.
@@ -105,7 +107,7 @@ struct Mark {
 pub(super) struct Shelf {
     /// Of the embedded ones.
     folder: PathBuf,
-    collections: Collections,
+    pub(super) collections: Collections,
     compute: Compute,
 }
 
@@ -167,7 +169,7 @@ impl Shelf {
 
     /// Deletes a collection that nobody has open. The word of the database goes first: a crash in between leaves a collection that nothing is
     /// known of, and the next start deletes it.
-    async fn discard(&self, store: &Store, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn discard(&self, store: &Store, name: &str) -> anyhow::Result<()> {
         store.set_flushed_revision(name, Revision::default()).await?;
         self.collections.discard(name).await.with_context(|| format!("{} cannot be removed", self.place(name).display()))
     }
@@ -182,11 +184,13 @@ impl Shelf {
         Ok(true)
     }
 
-    /// On a server in the background, for it takes some seconds to know that nobody claims one.
+    /// Except those of own vectors that the catalogue has names for. On a server in the background, for it takes some seconds to know that nobody
+    /// claims one.
     async fn discard_all_but(&self, store: &Store, kept: &str) -> anyhow::Result<()> {
+        let own_vectors: Vec<String> = store.vector_widths().await?.keys().map(|vector| collection_of(vector)).collect();
         let told =
             |name: &str| tracing::info!(collection = name, "removed the collection {name}, which nobody needs any more; its embeddings stay in the database");
-        for name in self.collections.names().await?.into_iter().filter(|name| *name != kept) {
+        for name in self.collections.names().await?.into_iter().filter(|name| *name != kept && !own_vectors.contains(name)) {
             if self.collections.are_shared() {
                 let (shelf, store) = (self.clone(), store.clone());
                 tokio::spawn(async move {
@@ -265,7 +269,8 @@ impl Shelf {
 
     /// The complete collection, if it fits; `None` if there is none, or an empty one.
     async fn complete(&self, found: &io::Result<Option<Serving>>, store: &Store, settings: &Settings, wanted: &BuiltFor) -> anyhow::Result<Option<String>> {
-        let names = self.collections.names().await?;
+        let mut names = self.collections.names().await?;
+        names.retain(|name| !is_of_own_vectors(name));
         let other = match found {
             Ok(Some(serving)) if names.contains(&serving.collection) => {
                 if serving.built.answers_for(wanted) {
@@ -464,6 +469,27 @@ mod tests {
         fs::write(world.folder.path().join("index").join(SERVING), "torn").unwrap();
         assert_eq!(world.open(&old).await.unwrap().collection, "old");
         assert_eq!(world.store.flushed_revision("old").await.unwrap(), Revision(0));
+    }
+
+    #[tokio::test]
+    async fn collections_of_own_vectors_stay_whichever_model_answers_and_go_with_their_names() {
+        let world = World::with_items(1).await;
+        let old = world.built_by("old", OLD);
+        world.open(&old).await.unwrap();
+        let (known, forgotten) = (collection_of("image"), collection_of("of another catalogue"));
+        let item = serde_json::from_value::<Item>(json!({"item_id": "x", "title": "tent", "vectors": {"image": [1, 2, 3]}})).unwrap();
+        world.store.put_items(vec![item]).await.unwrap();
+        for name in [&known, &forgotten] {
+            drop(world.collections.without_words().open(name, 3).await.unwrap());
+        }
+        world.store.set_flushed_revision(&known, Revision(2)).await.unwrap();
+
+        assert_eq!(world.open(&old).await.unwrap().collection, "old");
+
+        assert_eq!(world.names().await, ["old".to_owned(), known.clone()]);
+        assert_eq!(world.store.flushed_revision(&known).await.unwrap(), Revision(2));
+        fs::remove_file(world.folder.path().join("index").join(SERVING)).unwrap(); // as older programs left it
+        assert_eq!(world.open(&old).await.unwrap().collection, "old");
     }
 
     #[cfg(feature = "edge")]

@@ -6,6 +6,7 @@
 mod bulk;
 mod collection;
 pub(crate) mod demo;
+mod own_vectors;
 mod reindex;
 mod seams;
 
@@ -24,7 +25,7 @@ use crate::{
     features::{Columns, Histories, Popularity, Rulebook, Showings, Signals},
     http::{self, Doors, PartState, Phase, Readiness},
     index::{Collections, Lexicon},
-    ingest::{self, IndexCollection, Indexer, Ingest, Retention},
+    ingest::{self, Content, IndexCollection, Indexer, Ingest, Retention},
     learned::{Artefacts, Unreadable},
     recommend::{self, Blocklist, BlocklistMaker, BlocklistRooms, CategoryMaker, ModelSet, Models, Part, Published, RecommendationRequest, Recommender},
     store::Store,
@@ -98,7 +99,14 @@ impl App {
             tracing::warn!(version, reason, "the learned weights {version} cannot be used; taking older ones");
         }
         let learned = newest.map(|kept| Published { version: kept.version, learned: Arc::new(kept.learned) });
-        let models = Models::new(ModelSet { encoder: encoder.clone(), index: Arc::clone(&index), lexicon: Arc::clone(&lexicon), learned, categories: None });
+        let models = Models::new(ModelSet {
+            encoder: encoder.clone(),
+            index: Arc::clone(&index),
+            lexicon: Arc::clone(&lexicon),
+            learned,
+            categories: None,
+            own_vectors: Arc::default(),
+        });
 
         let columns = Arc::new(Columns::default());
         let histories = Arc::new(Histories::new(settings.features.history_cache_mb as u64 * 1_000_000));
@@ -116,8 +124,11 @@ impl App {
         };
         let ingest = Ingest::new(rooms, &registry)?;
         ingest.recover(Timestamp::now()).await?;
-        let collection = IndexCollection { name: serving.collection.clone(), index, encoder, lexicon };
-        let indexer = ingest.indexer(collection, settings.ingest.clone()).await?;
+        let collection = IndexCollection { name: serving.collection.clone(), index, content: Content::Text { encoder, lexicon } };
+        let indexer = ingest.indexer(collection, settings.ingest.clone(), own_vectors::opener(shelf.clone(), store.clone(), models.clone())).await?;
+        if let Err(error) = indexer.open_own_vectors().await {
+            tracing::warn!(%error, "own vectors are not searchable yet; it is tried again");
+        }
 
         let publish = seams::publisher(models.clone(), &registry)?;
         let category_maker = CategoryMaker::new(models.clone(), Arc::clone(&columns), compute.clone(), &registry)?;

@@ -28,7 +28,7 @@ use crate::{
     encoder::{Encoder, EncoderMetrics, EncoderSettings, Precision, PrepareError, PreparedModel, ProviderSetting, prepared},
     http::{BuiltBy, Readiness, ReindexError, ReindexOutcome, ReindexPhase, ReindexProgress, ReindexRequest, ReindexState, Reindexing},
     index::{Collections, IndexError, Lexicon, VectorIndex},
-    ingest::{IndexCollection, Ingest, Succession, VersionsInUse},
+    ingest::{Content, IndexCollection, Ingest, Succession, VersionsInUse},
     recommend::{CategoryMaker, ModelSet, Models},
     store::Store,
     telemetry::{Compute, Registry},
@@ -251,7 +251,8 @@ impl Inner {
         let lexicon = Arc::new(Lexicon::new(&goal.lexical));
         self.note(0, store.pending_items(Revision::default()).await?);
         self.enter(ReindexPhase::Filling);
-        let collection = IndexCollection { name: name.to_owned(), index: Arc::clone(&index), encoder, lexicon: Arc::clone(&lexicon) };
+        let content = Content::Text { encoder, lexicon: Arc::clone(&lexicon) };
+        let collection = IndexCollection { name: name.to_owned(), index: Arc::clone(&index), content };
         let mut filling = ingest.filling(collection, Revision::default(), settings.ingest.chunk);
         filling.catch_up(|done| self.note(done as u64, 0)).await?;
 

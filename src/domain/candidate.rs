@@ -22,11 +22,13 @@ pub enum Source {
     Profile,
     /// New, known to few, and of a sort that the user likes; only where lists keep places for such items.
     Fresh,
+    /// Near, in an own vector such as that of an image, to something that the user looks at or liked lately.
+    Vectors,
 }
 
 impl Source {
     /// All sources, in the order of [`Self::name`]s in answers.
-    pub const ALL: [Self; 7] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile, Self::Fresh];
+    pub const ALL: [Self; 8] = [Self::Semantic, Self::Lexical, Self::Collaborative, Self::Similar, Self::Popular, Self::Profile, Self::Fresh, Self::Vectors];
 
     /// The name on the wire and in metric labels.
     pub fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Source {
             Self::Popular => "popular",
             Self::Profile => "profile",
             Self::Fresh => "fresh",
+            Self::Vectors => "vectors",
         }
     }
 }
@@ -66,11 +69,13 @@ pub enum Feature {
     Wording,
     /// How far the item's categories, tags and labels are those of what the user liked lately.
     Affinity,
+    /// How near the item is, in one of its own vectors, to something that the user looks at or liked lately.
+    Vectors,
 }
 
 impl Feature {
     /// All features, in the order of a [`FeatureVector`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Semantic,
         Self::Lexical,
         Self::Collaborative,
@@ -81,6 +86,7 @@ impl Feature {
         Self::Profile,
         Self::Wording,
         Self::Affinity,
+        Self::Vectors,
     ];
 
     /// The name in artefacts, settings and logs.
@@ -96,6 +102,7 @@ impl Feature {
             Self::Profile => "profile",
             Self::Wording => "wording",
             Self::Affinity => "affinity",
+            Self::Vectors => "vectors",
         }
     }
 }

@@ -149,6 +149,7 @@ impl From<RecommendError> for Problem {
     fn from(error: RecommendError) -> Self {
         match error {
             RecommendError::ForeignCursor => Self::invalid(vec![FieldError::new("/after", "belongs to another request")]),
+            RecommendError::NoSuchVector => Self::invalid(vec![FieldError::new("/by", "must name a vector of the item")]),
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{FieldError, Filter, ItemId, MAX_TEXT_CHARS, NAME_RULE, SessionId, Timestamp, UserId, is_name},
-    recommend::{Boost, Cursor, Intent, MAX_LIMIT, Recommendation, RecommendationRequest, RecommendedItem},
+    domain::{Embedding, FieldError, Filter, Item, ItemId, MAX_TEXT_CHARS, NAME_RULE, SessionId, Timestamp, UserId, is_name},
+    recommend::{Boost, Cursor, Intent, MAX_LIMIT, Nearness, Recommendation, RecommendationRequest, RecommendedItem},
 };
 
 use super::{
@@ -260,7 +260,7 @@ pub(super) struct ItemAnswer<'a> {
     /// until a training has seen enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<f32>,
-    /// Where it was found: semantic, lexical, collaborative, similar, popular, profile, fresh; nowhere where a rule brought it.
+    /// Where it was found: semantic, lexical, collaborative, similar, popular, profile, fresh, vectors; nowhere where a rule brought it.
     sources: Vec<&'static str>,
     /// What was asked for in `fields`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -362,15 +362,18 @@ pub(super) struct SimilarQuery {
     /// How many items.
     #[param(minimum = 1, maximum = 200, default = 10)]
     limit: Option<u32>,
+    /// The name of one of the item's own `vectors`, such as `image`: then the list is of what is nearest by it, with the cosine as the score.
+    by: Option<String>,
 }
 
 /// List similar items
 ///
-/// What goes with an item: by its words, its meaning and by what others liked. Knows nothing of a user.
+/// What goes with an item: by its words, its meaning, its own vectors and by what others liked; or only by the own vector that `by` names. Knows
+/// nothing of a user.
 #[utoipa::path(get, path = "/items/{item_id}/similar", tag = "Recommendations", params(("item_id" = ItemId, Path, description = "percent-encoded"), SimilarQuery),
     responses((status = 200, description = "A list, best first, without the item itself", body = RecommendAnswer<'_>)))]
 pub(super) async fn similar(State(desk): State<Arc<Desk>>, uri: Uri, PathId(item): PathId<ItemId>) -> Result<Response, Problem> {
-    let query = Query::read(&uri, &["limit"])?;
+    let query = Query::read(&uri, &["limit", "by"])?;
     similar_to(&desk, item, &query).await
 }
 
@@ -380,19 +383,23 @@ pub(super) async fn similar(State(desk): State<Arc<Desk>>, uri: Uri, PathId(item
 #[utoipa::path(get, path = "/similar", tag = "Recommendations", params(("item_id" = ItemId, Query), SimilarQuery),
     responses((status = 200, description = "A list, best first, without the item itself", body = RecommendAnswer<'_>)))]
 pub(super) async fn similar_twin(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
-    let query = Query::read(&uri, &["item_id", "limit"])?;
+    let query = Query::read(&uri, &["item_id", "limit", "by"])?;
     similar_to(&desk, query.id::<ItemId>()?, &query).await
 }
 
 async fn similar_to(desk: &Desk, item: ItemId, query: &Query) -> Result<Response, Problem> {
     let began = Instant::now();
     let limit = query.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
-    match desk.catalogue.item(&item).await {
-        Ok(Some(_)) => {}
+    let known = match desk.catalogue.item(&item).await {
+        Ok(Some(known)) => Some(known),
         Ok(None) => return Err(Problem::new(Kind::NotFound, "there is no such item")),
         // The list comes from the index and the weights: it does not need the database.
-        Err(error) => tracing::warn!(%error, "a list of similar items goes out unchecked: {error}"),
-    }
+        Err(error) => {
+            tracing::warn!(%error, "a list of similar items goes out unchecked: {error}");
+            None
+        }
+    };
+    let by = query.get("by").map(|name| nearness(name, known.as_deref())).transpose()?;
     let request = RecommendationRequest {
         user_id: None,
         session_id: None,
@@ -411,7 +418,30 @@ async fn similar_to(desk: &Desk, item: ItemId, query: &Query) -> Result<Response
         now: Timestamp::now(),
         deadline: began + desk.deadline,
     };
-    respond(desk, request, None, began).await
+    match by {
+        Some(by) => {
+            let answer = desk.rooms.nearest(request, by).await?;
+            Ok(json::answer(StatusCode::OK, &RecommendAnswer::of(&answer, SIMILAR_SCENARIO, None, began)))
+        }
+        None => respond(desk, request, None, began).await,
+    }
+}
+
+/// By what neighbours are looked for, if the item, where it could be read, has a vector of that name.
+fn nearness(name: &str, item: Option<&Item>) -> Result<Nearness, Problem> {
+    let vector = match item {
+        Some(item) => Some(own_vector(name, item).map_err(|detail| Problem::invalid(vec![FieldError::new("/by", detail)]))?),
+        None => None,
+    };
+    Ok(Nearness { name: name.to_owned(), vector })
+}
+
+fn own_vector(name: &str, item: &Item) -> Result<Embedding, String> {
+    match item.vectors.get(name).map(|vector| Embedding::new(vector.clone())) {
+        Some(vector) => vector.map_err(|error| format!("names a vector that {error}")),
+        None if item.vectors.is_empty() => Err("must name a vector of the item, and the item has none".to_owned()),
+        None => Err(format!("must name a vector of the item: {}", item.vectors.keys().map(String::as_str).collect::<Vec<_>>().join(", "))),
+    }
 }
 
 async fn respond(desk: &Desk, request: RecommendationRequest, selection: Option<&Selection>, began: Instant) -> Result<Response, Problem> {

@@ -9,7 +9,7 @@ use crate::{
     domain::{Actor, AttributeType, Event, Exposure, Item, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName, Timestamp, UserId},
     features::WrittenRule,
     ingest::{EventOutcome, Ingest, IngestError, ItemOutcome, PatchOutcome},
-    recommend::{Person, RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
+    recommend::{Nearness, Person, RecommendError, Recommendation, RecommendationRequest, Recommender, Understanding},
     store::{Alias, Merged, Receipt, RuleOutcome, Store, StoreError},
     training::{TrainError, Trainer},
 };
@@ -20,6 +20,7 @@ use super::{CatalogueError, ReindexError, ReindexRequest, ReindexState, Reindexi
 #[async_trait]
 pub(super) trait Rooms: Send + Sync {
     async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError>;
+    async fn nearest(&self, request: RecommendationRequest, by: Nearness) -> Result<Recommendation, RecommendError>;
     async fn understand(&self, text: &str, deadline: Instant) -> Understanding;
     fn attribute_type(&self, name: &str) -> Option<AttributeType>;
     async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError>;
@@ -65,6 +66,10 @@ impl From<StoreError> for CatalogueError {
 impl Rooms for House {
     async fn recommend(&self, request: RecommendationRequest) -> Result<Recommendation, RecommendError> {
         self.recommender.recommend(request).await
+    }
+
+    async fn nearest(&self, request: RecommendationRequest, by: Nearness) -> Result<Recommendation, RecommendError> {
+        self.recommender.nearest(request, by).await
     }
 
     async fn understand(&self, text: &str, deadline: Instant) -> Understanding {

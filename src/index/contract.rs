@@ -257,6 +257,25 @@ pub(super) async fn an_item_that_loses_its_embedding_or_its_words_is_found_by_wh
     assert!(index.matching(&query("rope"), all(5)).await.unwrap().is_empty());
 }
 
+pub(super) async fn points_without_words_are_known_and_found_by_vector_and_filter(index: &dyn VectorIndex) {
+    let own = |key: u32, vector: [f32; WIDTH], price: u32| IndexPoint {
+        terms: super::Terms::default(),
+        ..point(key, Some(vector), json!({"item_id": key.to_string(), "title": "tent", "price": price}))
+    };
+    index.upsert(vec![own(1, [1.0, 0.0, 0.0, 0.0], 10), own(2, [1.0, 0.5, 0.0, 0.0], 20), own(3, [0.0, 1.0, 0.0, 0.0], 30)]).await.unwrap();
+    index.upsert(vec![own(1, [1.0, 0.0, 0.0, 0.0], 40)]).await.unwrap();
+    let dear = Filter::parse(&json!({"price": {"gte": 20}}), &|_| None).unwrap();
+    let near = async || keys(&index.nearest(&embedding([0.0, 1.0, 0.0, 0.0]), Search { limit: 9, filter: Some(&dear) }).await.unwrap());
+
+    assert_eq!(near().await, [3, 2, 1]);
+    assert!(index.matching(&query("tent"), all(9)).await.unwrap().is_empty());
+    index.delete(&[(ItemKey(2), Revision(2))]).await.unwrap();
+
+    assert_eq!(near().await, [3, 1]);
+    assert_eq!(index.known(&[ItemKey(3), ItemKey(2), ItemKey(9), ItemKey(1)]).await.unwrap(), [ItemKey(3), ItemKey(1)]);
+    assert!(index.known(&[]).await.unwrap().is_empty());
+}
+
 /// `name: expression;` for each implementation, with attributes for its tests; the expression gives a new, empty index for embeddings of
 /// [`WIDTH`]. After `shared` stand those that several processes write.
 macro_rules! vector_index_contract {
@@ -278,6 +297,7 @@ macro_rules! vector_index_contract {
             scores_of_given_items_are_those_of_a_search unknown_items_and_missing_embeddings_are_left_out a_replaced_item_is_found_as_it_is_now
             of_two_points_with_one_key_the_later_counts a_deleted_item_is_gone_and_may_come_back a_filter_binds_every_search
             an_embedding_of_another_width_is_refused an_item_that_loses_its_embedding_or_its_words_is_found_by_what_is_left
+            points_without_words_are_known_and_found_by_vector_and_filter
         }
     };
     (@tests $attributes:tt $index:expr; $($test:ident)+) => { $(

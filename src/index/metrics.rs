@@ -18,6 +18,11 @@ pub struct IndexMetrics {
 }
 
 impl IndexMetrics {
+    /// The same, but for the number of points, which nobody is told.
+    pub(super) fn without_points(&self) -> Self {
+        Self { points: IntGauge::new("points", "of a collection that is not counted").expect("the name is a plain word"), ..self.clone() }
+    }
+
     /// Fails when they are registered already.
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let options = HistogramOpts::new("inkling_index_seconds", "time in the vector engine, by operation").buckets(SECONDS.to_vec());

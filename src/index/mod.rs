@@ -164,6 +164,11 @@ pub trait VectorIndex: Send + Sync {
     /// BM25 with each of `keys` that is indexed, in their order; 0 where no term is shared.
     async fn lexical_scores(&self, query: &QueryTerms, keys: &[ItemKey]) -> Result<Vec<(ItemKey, f32)>, IndexError>;
 
+    /// Those of `keys` that are indexed, in their order.
+    async fn known(&self, keys: &[ItemKey]) -> Result<Vec<ItemKey>, IndexError> {
+        Ok(self.lexical_scores(&QueryTerms::default(), keys).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// The embeddings of those of `keys` that have one, in their order.
     async fn embeddings(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Embedding)>, IndexError>;
 
@@ -319,5 +324,11 @@ impl Collections {
     #[must_use]
     pub fn with_lexical(&self, lexical: &LexicalSettings) -> Self {
         Self { settings: IndexSettings { lexical: lexical.clone(), ..self.settings.clone() }, ..self.clone() }
+    }
+
+    /// The same collections for points without words: another analysis of words is none of their business, and they do not count as items.
+    #[must_use]
+    pub fn without_words(&self) -> Self {
+        Self { metrics: self.metrics.without_points(), ..self.with_lexical(&LexicalSettings::NONE) }
     }
 }

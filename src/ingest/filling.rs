@@ -1,7 +1,7 @@
 //! One collection and how far it has come. In: item states above the last indexed revision, in the order of revisions. Out: points in the index.
 //!
-//! The collection that answers is filled by the [`Indexer`](super::Indexer) for ever; one that is to take its place is filled beside it, from
-//! the first revision on.
+//! The collections that answer, of texts and of own vectors, are filled by the [`Indexer`](super::Indexer) for ever; one that is to take the place of
+//! that of the texts is filled beside it, from the first revision on.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::{
     store::{ContentHash, StoreError},
 };
 
-use super::{Ingest, Inner, Tenure};
+use super::{Ingest, Inner, Tenure, own_vectors};
 
 /// Pause after the first failure; doubled up to 10 s.
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -36,10 +36,22 @@ pub struct IndexCollection {
     pub name: String,
     /// Where the points go.
     pub index: Arc<dyn VectorIndex>,
-    /// Makes their embeddings.
-    pub encoder: Encoder,
-    /// Makes their terms.
-    pub lexicon: Arc<Lexicon>,
+    /// What they are made of.
+    pub content: Content,
+}
+
+/// What a collection knows of an item.
+#[derive(Clone)]
+pub enum Content {
+    /// What its text says.
+    Text {
+        /// Makes embeddings.
+        encoder: Encoder,
+        /// Makes terms.
+        lexicon: Arc<Lexicon>,
+    },
+    /// Its own vector of this name; items without one are left out.
+    OwnVector(String),
 }
 
 /// Why a chunk could not be indexed; it is tried again.
@@ -54,6 +66,14 @@ pub enum IndexingError {
     /// The engine.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The collection of an own vector is not there.
+    #[error("the collection of the own vector {name:?} cannot be opened: {reason}")]
+    OwnVector {
+        /// The vector's name.
+        name: String,
+        /// What failed.
+        reason: String,
+    },
     /// The collection is shared, and another process has the right to write it.
     #[error("another process writes this collection of the index")]
     NotTheWriter,
@@ -79,10 +99,25 @@ impl Ingest {
     }
 }
 
+impl Inner {
+    /// A collection that answers, from the revision on that it had safely on disk.
+    pub(super) async fn resume(self: &Arc<Self>, collection: IndexCollection, chunk: usize) -> Result<Filling, StoreError> {
+        let (store, name) = (&self.rooms.store, &collection.name);
+        let flushed = if collection.index.is_shared() { store.shared_flushed_revision(name).await? } else { store.flushed_revision(name).await? };
+        let filling = Ingest(Arc::clone(self)).filling(collection, flushed, chunk);
+        self.note_progress(&filling);
+        Ok(filling)
+    }
+}
+
 impl Filling {
     /// States up to this revision are in the collection.
     pub fn revision(&self) -> Revision {
         self.tenure.as_ref().and_then(Tenure::others).unwrap_or_else(|| Revision(self.indexed.load(Ordering::Acquire)))
+    }
+
+    pub(super) fn content(&self) -> &Content {
+        &self.collection.content
     }
 
     /// Whether this process may write the collection now.
@@ -99,8 +134,11 @@ impl Filling {
 
     /// Goes on with another encoder of the same version.
     #[must_use]
-    pub fn with_encoder(self, encoder: Encoder) -> Self {
-        Self { collection: IndexCollection { encoder, ..self.collection }, ..self }
+    pub fn with_encoder(mut self, next: Encoder) -> Self {
+        if let Content::Text { encoder, .. } = &mut self.collection.content {
+            *encoder = next;
+        }
+        self
     }
 
     /// Indexes everything that is pending now, telling `progress` how many states are done, then packs it and makes it safe on disk.
@@ -153,8 +191,13 @@ impl Filling {
         }
         let states = self.inner.rooms.store.items_above(self.revision(), self.chunk).await?;
         let Some(last) = states.last() else { return Ok(0) };
-        let gone: Vec<_> = states.iter().filter(|state| state.deleted).map(|state| (state.key, state.revision)).collect();
-        let points = self.points(states.iter().filter(|state| !state.deleted)).await?;
+        let (points, gone) = match &self.collection.content {
+            Content::Text { encoder, lexicon } => {
+                let gone = states.iter().filter(|state| state.deleted).map(|state| (state.key, state.revision)).collect();
+                (self.points(encoder, lexicon, states.iter().filter(|state| !state.deleted)).await?, gone)
+            }
+            Content::OwnVector(name) => own_vectors::writes(name, &*self.collection.index, &states).await?,
+        };
         if !points.is_empty() {
             self.collection.index.upsert(points).await?;
         }
@@ -178,8 +221,8 @@ impl Filling {
     }
 
     /// Points with embeddings from the store where the text was encoded before, else from the encoder.
-    async fn points(&self, states: impl Iterator<Item = &StoredItem>) -> Result<Vec<IndexPoint>, IndexingError> {
-        let version = self.collection.encoder.version();
+    async fn points<'a>(&self, encoder: &Encoder, lexicon: &Lexicon, states: impl Iterator<Item = &'a StoredItem>) -> Result<Vec<IndexPoint>, IndexingError> {
+        let version = encoder.version();
         let texts: Vec<(&StoredItem, String, ContentHash)> = states
             .map(|state| {
                 let text = clean(&state.item.full_text());
@@ -196,7 +239,7 @@ impl Filling {
             .map(|(_, text, hash)| (*hash, text))
             .collect();
         if !new.is_empty() {
-            let embeddings = self.collection.encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
+            let embeddings = encoder.encode_bulk(new.iter().map(|(_, text)| (*text).clone()).collect()).await?;
             let made = new.iter().zip(embeddings).filter_map(|((hash, _), embedding)| Some((*hash, embedding?)));
             let vectors: Vec<(ContentHash, Embedding)> = made.collect();
             self.inner.metrics.embedded.inc_by(vectors.len() as u64);
@@ -207,7 +250,7 @@ impl Filling {
             key: state.key,
             revision: state.revision,
             embedding: known.get(&hash).cloned(),
-            terms: self.collection.lexicon.item_terms(&clean(state.item.title.as_deref().unwrap_or("")), &clean(state.item.text.as_deref().unwrap_or(""))),
+            terms: lexicon.item_terms(&clean(state.item.title.as_deref().unwrap_or("")), &clean(state.item.text.as_deref().unwrap_or(""))),
             facts: ItemFacts::from(state.item.as_ref()),
         };
         Ok(texts.into_iter().map(point).collect())

@@ -104,10 +104,9 @@ impl Inner {
         loop {
             let items = store.items_above(Revision(self.seen_revision.load(Ordering::Acquire)), RECOVERY_PAGE).await?;
             let Some(last) = items.last() else { break };
-            self.rooms.columns.apply(&items);
+            self.learn_items(&items);
             self.wake_rules();
             self.seen_revision.store(last.revision.0, Ordering::Release);
-            self.changed.notify_one();
         }
         loop {
             let events = store.events_after(self.seen_sequence.load(Ordering::Acquire), RECOVERY_PAGE).await?;

@@ -1,20 +1,17 @@
-//! From store to index, for as long as the process runs: the collection that answers follows every write.
+//! From store to index, for as long as the process runs: the collections that answer follow every write, each at its own pace.
 //!
 //! The store is the truth. What the index has safely on disk is `flushed_revision` of its collection; a start goes on from
 //! there, so states written between a flush and a crash are applied again. There is no other mechanism.
 //!
-//! Another collection takes over between two chunks: the old one stands still, the new one catches up with it, the swap is made, and the new
+//! Another collection of the texts takes over between two chunks: the old one stands still, the new one catches up with it, the swap is made, and the new
 //! one goes on from its own revision. So no answer knows less than the one before, and no state is lost.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +21,7 @@ use crate::{domain::Revision, store::StoreError};
 use super::{
     Ingest, Inner,
     filling::{FIRST_BACKOFF, Filling, IndexCollection, IndexingError, longer},
+    own_vectors::{OpenVectors, OwnVectors},
 };
 
 /// Without news the indexer looks this often whether another process wrote.
@@ -41,10 +39,11 @@ pub struct IngestSettings {
     pub flush_seconds: f64,
 }
 
-/// Fills the collection that answers for as long as the process runs.
+/// Fills the collections that answer for as long as the process runs.
 pub struct Indexer {
     inner: Arc<Inner>,
     filling: Filling,
+    own_vectors: Mutex<OwnVectors>,
     settings: IngestSettings,
     successors: mpsc::Receiver<Successor>,
     succession: Succession,
@@ -68,7 +67,7 @@ pub enum SuccessionError {
     Stopped,
 }
 
-struct Successor {
+pub(super) struct Successor {
     filling: Filling,
     swap: BoxFuture<'static, Result<(), String>>,
     reply: oneshot::Sender<Result<(), SuccessionError>>,
@@ -85,14 +84,13 @@ impl Succession {
 }
 
 impl Ingest {
-    /// The worker that fills `collection`, from the revision that it had safely on disk.
-    pub async fn indexer(&self, collection: IndexCollection, settings: IngestSettings) -> Result<Indexer, StoreError> {
-        let (store, name) = (&self.0.rooms.store, &collection.name);
-        let flushed = if collection.index.is_shared() { store.shared_flushed_revision(name).await? } else { store.flushed_revision(name).await? };
-        self.0.indexed.store(flushed.0, Ordering::Release);
-        let filling = self.filling(collection, flushed, settings.chunk);
+    /// The worker that fills `collection`, from the revision that it had safely on disk, and those that `open` opens.
+    pub async fn indexer(&self, collection: IndexCollection, settings: IngestSettings, open: OpenVectors) -> Result<Indexer, StoreError> {
+        let inner = Arc::clone(&self.0);
+        let filling = inner.resume(collection, settings.chunk).await?;
+        let own_vectors = Mutex::new(OwnVectors::new(Arc::clone(&inner), open, settings.chunk));
         let (sender, successors) = mpsc::channel(1);
-        Ok(Indexer { inner: Arc::clone(&self.0), filling, settings, successors, succession: Succession(sender) })
+        Ok(Indexer { inner, filling, own_vectors, settings, successors, succession: Succession(sender) })
     }
 }
 
@@ -102,43 +100,56 @@ impl Indexer {
         self.succession.clone()
     }
 
-    /// Indexes everything that is pending now, telling `progress` how many states are done; for `inkling reindex` and the demo.
+    /// Opens the collections of own vectors that items have now, so that requests see them at once; [`Self::run`] opens those that come.
+    pub async fn open_own_vectors(&self) -> Result<(), IndexingError> {
+        self.own_vectors.lock().await.open_new().await
+    }
+
+    /// Indexes everything that is pending now, telling `progress` how many states of texts are done; for `inkling reindex` and the demo.
     pub async fn catch_up(&self, progress: impl FnMut(usize)) -> Result<(), IndexingError> {
         let caught_up = self.filling.catch_up(progress).await;
-        self.inner.indexed.store(self.filling.revision().0, Ordering::Release);
-        caught_up
+        self.inner.note_progress(&self.filling);
+        caught_up?;
+        self.own_vectors.lock().await.catch_up().await
     }
 
     /// Indexes what is and becomes pending until `stop`; then makes it safe on disk.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { inner, mut filling, settings, mut successors, succession: _ } = self;
+        let Self { inner, filling, own_vectors, settings, successors, succession: _ } = self;
         let period = Duration::from_secs_f64(settings.flush_seconds.clamp(0.05, 3_600.0));
-        loop {
-            // Side by side: a flush waits for a running optimisation, and new items must not wait for either.
-            let next = tokio::select! {
-                next = keep_up(&inner, &filling, &mut successors, &stop) => next,
-                () = maintain(&inner, &filling, period) => None,
-            };
-            match next {
-                Some(next) => filling = next,
-                None => break,
-            }
-        }
-        if filling.is_writer() {
-            flush(&inner, &filling).await;
-        }
-        filling.release().await;
+        tokio::join!(tend(inner, filling, successors, period, stop.clone()), own_vectors.into_inner().run(period, stop));
     }
 
     /// Ends without having run; another process may write a shared collection at once.
     pub async fn release(self) {
         self.filling.release().await;
+        self.own_vectors.into_inner().release().await;
     }
+}
+
+/// Fills one collection, and what takes over from it, until `stop`; then makes it safe on disk.
+pub(super) async fn tend(inner: Arc<Inner>, mut filling: Filling, mut successors: mpsc::Receiver<Successor>, period: Duration, stop: CancellationToken) {
+    loop {
+        // Side by side: a flush waits for a running optimisation, and new items must not wait for either.
+        let next = tokio::select! {
+            next = keep_up(&inner, &filling, &mut successors, &stop) => next,
+            () = maintain(&inner, &filling, period) => None,
+        };
+        match next {
+            Some(next) => filling = next,
+            None => break,
+        }
+    }
+    if filling.is_writer() {
+        flush(&inner, &filling).await;
+    }
+    filling.release().await;
 }
 
 /// Indexes what becomes pending until `stop`, or until another collection has taken over: that one.
 async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiver<Successor>, stop: &CancellationToken) -> Option<Filling> {
     let mut backoff = FIRST_BACKOFF;
+    let mut changed = inner.changed.subscribe();
     while !stop.is_cancelled() {
         let pause = match index_next(inner, filling).await {
             // That may have been between two looks.
@@ -165,7 +176,7 @@ async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiv
                 }
             }
             () = sleep(pause) => {}
-            () = inner.changed.notified(), if !failing => {}
+            _ = changed.changed(), if !failing => {}
         }
     }
     None
@@ -173,22 +184,11 @@ async fn keep_up(inner: &Inner, filling: &Filling, successors: &mut mpsc::Receiv
 
 async fn index_next(inner: &Inner, filling: &Filling) -> Result<usize, IndexingError> {
     let states = if filling.is_writer() { filling.next().await? } else { 0 };
-    if !filling.is_writer() {
-        let revision = filling.revision();
-        if inner.indexed.swap(revision.0, Ordering::AcqRel) != revision.0 {
-            inner.metrics.pending.set(i64::try_from(inner.rooms.store.pending_items(revision).await?).unwrap_or(i64::MAX));
-        }
-        return Err(IndexingError::NotTheWriter);
+    if inner.note_progress(filling) {
+        let pending = inner.rooms.store.pending_items(inner.indexed()).await?;
+        inner.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
     }
-    let pending = if states == 0 {
-        0
-    } else {
-        let revision = filling.revision();
-        inner.indexed.store(revision.0, Ordering::Release);
-        inner.rooms.store.pending_items(revision).await?
-    };
-    inner.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
-    Ok(states)
+    if filling.is_writer() { Ok(states) } else { Err(IndexingError::NotTheWriter) }
 }
 
 /// Lets the successor take over, or tells why it could not.
@@ -201,7 +201,7 @@ async fn hand_over(inner: &Inner, old: &Filling, successor: Successor) -> Option
     };
     let outcome = taken_over.await;
     let next = outcome.is_ok().then(|| {
-        inner.indexed.store(filling.revision().0, Ordering::Release);
+        inner.note_progress(&filling);
         filling
     });
     drop(reply.send(outcome)); // whoever asked may have given up; it is done all the same

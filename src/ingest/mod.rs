@@ -7,6 +7,7 @@ mod filling;
 mod follower;
 mod indexer;
 mod metrics;
+mod own_vectors;
 mod people;
 mod retention;
 #[cfg(test)]
@@ -16,9 +17,9 @@ mod tenure;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
 };
 
 use tokio::sync::{Notify, watch};
@@ -30,9 +31,10 @@ use crate::{
     telemetry::Registry,
 };
 
-pub use filling::{Filling, IndexCollection, IndexingError};
+pub use filling::{Content, Filling, IndexCollection, IndexingError};
 pub use follower::Follower;
 pub use indexer::{Indexer, IngestSettings, Succession, SuccessionError};
+pub use own_vectors::OpenVectors;
 pub use retention::{Passed, Retention, VersionsInUse};
 pub use tenure::Tenure;
 
@@ -122,19 +124,28 @@ pub struct Ingest(Arc<Inner>);
 struct Inner {
     rooms: Rooms,
     metrics: Metrics,
-    /// Rows up to this revision are searchable.
-    indexed: AtomicI64,
+    /// Up to which revision the collections that answer have come.
+    progress: Mutex<Progress>,
+    /// The own vectors that items have had since the start, each with its width.
+    vectors: watch::Sender<BTreeMap<String, usize>>,
     /// Items up to this revision and events up to this sequence are known here.
     seen_revision: AtomicI64,
     seen_sequence: AtomicI64,
     /// Merges and erasures up to these are known here.
     seen_people: Mutex<PeopleSeen>,
-    /// Tells the indexer that there is something new.
-    changed: Notify,
+    /// Tells the indexer's collections that there is something new.
+    changed: watch::Sender<()>,
     /// Tells the follower, where there is one, that this process wrote events.
     wrote: Notify,
     /// Events accepted since the process started.
     accepted: watch::Sender<u64>,
+}
+
+/// How far the index has come: the collection of the texts, and those of own vectors by name.
+#[derive(Default)]
+struct Progress {
+    text: Revision,
+    own_vectors: BTreeMap<String, Revision>,
 }
 
 impl Ingest {
@@ -144,11 +155,12 @@ impl Ingest {
         Ok(Self(Arc::new(Inner {
             rooms,
             metrics,
-            indexed: AtomicI64::new(0),
+            progress: Mutex::default(),
+            vectors: watch::Sender::default(),
             seen_revision: AtomicI64::new(0),
             seen_sequence: AtomicI64::new(0),
             seen_people: Mutex::default(),
-            changed: Notify::new(),
+            changed: watch::Sender::default(),
             wrote: Notify::new(),
             accepted: watch::Sender::new(0),
         })))
@@ -275,18 +287,44 @@ fn note(changed: &mut Vec<StoredItem>, item: StoredItem) -> Arc<Item> {
 }
 
 impl Inner {
+    /// Rows up to this revision are searchable, by all that they have.
     fn indexed(&self) -> Revision {
-        Revision(self.indexed.load(Ordering::Acquire))
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |name: &String| progress.own_vectors.get(name).copied().unwrap_or_default();
+        self.vectors.borrow().keys().map(of).fold(progress.text, Revision::min)
+    }
+
+    /// Takes over how far a collection that answers has come, and says whether that is news.
+    fn note_progress(&self, filling: &Filling) -> bool {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = match filling.content() {
+            Content::Text { .. } => &mut progress.text,
+            Content::OwnVector(name) => progress.own_vectors.entry(name.clone()).or_default(),
+        };
+        let revision = filling.revision();
+        std::mem::replace(noted, revision) != revision
     }
 
     /// Lets requests see what was stored, and the indexer start on it.
     fn show(&self, changed: &[StoredItem]) {
         if !changed.is_empty() {
-            self.rooms.columns.apply(changed);
-            self.wake_rules();
             self.metrics.item_writes.inc_by(changed.len() as u64);
-            self.changed.notify_one();
+            self.learn_items(changed);
+            self.wake_rules();
         }
+    }
+
+    fn learn_items(&self, states: &[StoredItem]) {
+        self.rooms.columns.apply(states);
+        let vectors = states.iter().filter(|state| !state.deleted).flat_map(|state| &state.item.vectors);
+        let new: Vec<(String, usize)> = {
+            let known = self.vectors.borrow();
+            vectors.filter(|(name, _)| !known.contains_key(*name)).map(|(name, vector)| (name.clone(), vector.len())).collect()
+        };
+        if !new.is_empty() {
+            self.vectors.send_modify(|known| known.extend(new));
+        }
+        self.changed.send_replace(());
     }
 
     fn learn_of(&self, now: Timestamp, traces: Vec<Trace>, stored: &[store::EventOutcome], outcomes: &mut [EventOutcome]) {

@@ -1,16 +1,22 @@
 //! Another collection takes over from the one that answers: real store, real encoder, real index.
 
-use std::{path::Path, sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    domain::{Embedding, Filter},
     encoder::{Encoder, EncoderMetrics, EncoderSettings, prepare},
     features::{FeatureSettings, Preset, Rulebook},
-    index::{Collections, Home, IndexSettings, Lexicon, VectorIndex},
+    index::{Collections, Home, IndexSettings, Lexicon, Search, VectorIndex},
     telemetry::Compute,
 };
 
@@ -65,18 +71,47 @@ impl Shop {
 
     async fn collection(&self, name: &str) -> IndexCollection {
         let index = self.collections.open(name, self.encoder.width()).await.unwrap().index;
-        IndexCollection { name: name.to_owned(), index, encoder: self.encoder.clone(), lexicon: Arc::clone(&self.lexicon) }
+        IndexCollection { name: name.to_owned(), index, content: Content::Text { encoder: self.encoder.clone(), lexicon: Arc::clone(&self.lexicon) } }
+    }
+
+    /// Opens collections of own vectors as `app` does, and keeps them for the test to look at.
+    fn open_own_vectors(&self) -> (OpenVectors, Shelf) {
+        let (collections, shelf) = (self.collections.without_words(), Shelf::default());
+        let opened = Arc::clone(&shelf);
+        let open = move |vector: String, width: usize| {
+            let (collections, opened) = (collections.clone(), Arc::clone(&opened));
+            let name = format!("own {vector}");
+            let opening = async move {
+                let index = collections.open(&name, width).await.map_err(|error| error.to_string())?.index;
+                opened.lock().unwrap().insert(vector.clone(), Arc::clone(&index));
+                Ok(IndexCollection { name, index, content: Content::OwnVector(vector) })
+            };
+            Box::pin(opening) as BoxFuture<'static, _>
+        };
+        (Arc::new(open), shelf)
+    }
+
+    async fn put(&self, items: &[serde_json::Value]) {
+        let items = items.iter().map(|item| serde_json::from_value(item.clone()).unwrap()).collect();
+        self.ingest.put_items(items).await.unwrap();
+        self.is_searchable().await;
+    }
+
+    async fn is_searchable(&self) {
+        while self.ingest.pending().await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Writes items `from..to` and waits until those that answer know them.
     async fn write(&self, from: usize, to: usize) {
         let item = |i: usize| serde_json::from_value(json!({"item_id": i.to_string(), "title": format!("lamp {i}")})).unwrap();
         self.ingest.put_items((from..to).map(item).collect()).await.unwrap();
-        while self.ingest.pending().await.unwrap() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.is_searchable().await;
     }
 }
+
+type Shelf = Arc<Mutex<BTreeMap<String, Arc<dyn VectorIndex>>>>;
 
 async fn count(index: &Arc<dyn VectorIndex>) -> usize {
     index.count().await.unwrap()
@@ -87,7 +122,7 @@ async fn what_is_written_after_the_filling_and_after_the_swap_is_in_the_collecti
     let shop = Shop::new().await;
     let (old, new) = (shop.collection("old").await, shop.collection("new").await);
     let (old_index, new_index) = (Arc::clone(&old.index), Arc::clone(&new.index));
-    let indexer = shop.ingest.indexer(old, shop.settings.clone()).await.unwrap();
+    let indexer = shop.ingest.indexer(old, shop.settings.clone(), shop.open_own_vectors().0).await.unwrap();
     let (succession, stop) = (indexer.succession(), CancellationToken::new());
     let running = tokio::spawn(indexer.run(stop.clone()));
     shop.write(0, 10).await;
@@ -123,7 +158,7 @@ async fn where_the_swap_fails_the_old_collection_goes_on() {
     let shop = Shop::new().await;
     let (old, new) = (shop.collection("old").await, shop.collection("new").await);
     let (old_index, new_index) = (Arc::clone(&old.index), Arc::clone(&new.index));
-    let indexer = shop.ingest.indexer(old, shop.settings.clone()).await.unwrap();
+    let indexer = shop.ingest.indexer(old, shop.settings.clone(), shop.open_own_vectors().0).await.unwrap();
     let (succession, stop) = (indexer.succession(), CancellationToken::new());
     let running = tokio::spawn(indexer.run(stop.clone()));
     shop.write(0, 3).await;
@@ -138,11 +173,87 @@ async fn where_the_swap_fails_the_old_collection_goes_on() {
     running.await.unwrap();
 }
 
+/// Keys of the nearest to `vector`, best first.
+async fn nearest(shelf: &Shelf, name: &str, vector: &[f32], filter: Option<&Filter>) -> Vec<u32> {
+    let index = Arc::clone(&shelf.lock().unwrap()[name]);
+    let hits = index.nearest(&Embedding::new(vector.to_vec()).unwrap(), Search { limit: 99, filter }).await.unwrap();
+    hits.iter().map(|hit| hit.key.0).collect()
+}
+
+#[tokio::test]
+async fn own_vectors_follow_every_write_in_collections_of_their_own_and_go_on_after_a_restart() {
+    let shop = Shop::new().await;
+    let (open, shelf) = shop.open_own_vectors();
+    let indexer = shop.ingest.indexer(shop.collection("texts").await, shop.settings.clone(), Arc::clone(&open)).await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(indexer.run(stop.clone()));
+    shop.write(0, 10).await;
+    assert!(shelf.lock().unwrap().is_empty(), "a catalogue without own vectors pays nothing");
+
+    let image = |id: &str, vector: [f32; 2]| json!({"item_id": id, "title": "lamp", "price": 10, "vectors": {"image": vector}});
+    shop.put(&[image("a", [1.0, 0.0]), image("b", [1.0, 1.0]), image("c", [0.0, 1.0]), json!({"item_id": "d", "title": "x", "vectors": {"sound": [1, 2, 3]}})])
+        .await;
+    assert_eq!(nearest(&shelf, "image", &[1.0, 0.1], None).await, [10, 11, 12]);
+    assert_eq!(nearest(&shelf, "sound", &[1.0, 0.0, 0.0], None).await, [13]);
+
+    let id = |id: &str| ItemId::new(id).unwrap();
+    shop.ingest.delete_item(&id("a")).await.unwrap();
+    shop.ingest.patch_item(&id("b"), json!({"price": 30})).await.unwrap();
+    shop.ingest.patch_item(&id("d"), json!({"vectors": {"sound": null, "image": [1, 0]}})).await.unwrap();
+    shop.is_searchable().await;
+    let dear = Filter::parse(&json!({"price": {"gt": 20}}), &|_| None).unwrap();
+    assert_eq!(nearest(&shelf, "image", &[1.0, 0.1], None).await, [13, 11, 12]);
+    assert_eq!(nearest(&shelf, "image", &[1.0, 0.1], Some(&dear)).await, [11]);
+    assert!(nearest(&shelf, "sound", &[1.0, 0.0, 0.0], None).await.is_empty());
+
+    stop.cancel();
+    running.await.unwrap();
+    shelf.lock().unwrap().clear();
+    let newest = shop.store.latest_revision().await.unwrap();
+    assert_eq!([shop.store.flushed_revision("own image").await.unwrap(), shop.store.flushed_revision("own sound").await.unwrap()], [newest; 2]);
+    shop.store.put_items(vec![serde_json::from_value(image("e", [1.0, 0.1])).unwrap()]).await.unwrap();
+    let indexer = shop.ingest.indexer(shop.collection("texts").await, shop.settings.clone(), open).await.unwrap();
+    indexer.open_own_vectors().await.unwrap();
+    assert_eq!(nearest(&shelf, "image", &[1.0, 0.1], None).await, [13, 11, 12], "what was safe on disk answers at once");
+    indexer.catch_up(|_| {}).await.unwrap();
+    assert_eq!(nearest(&shelf, "image", &[1.0, 0.1], None).await, [14, 13, 11, 12]);
+    assert_eq!(shop.ingest.pending().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn while_a_collection_of_own_vectors_cannot_be_opened_texts_are_indexed_and_it_is_pending() {
+    let shop = Shop::new().await;
+    let (open, shelf) = shop.open_own_vectors();
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let stubborn: OpenVectors = {
+        let broken = Arc::clone(&broken);
+        Arc::new(move |name, width| if broken.load(Ordering::Acquire) { Box::pin(async { Err("the disk is full".to_owned()) }) } else { open(name, width) })
+    };
+    let texts = shop.collection("texts").await;
+    let index = Arc::clone(&texts.index);
+    let indexer = shop.ingest.indexer(texts, shop.settings.clone(), stubborn).await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(indexer.run(stop.clone()));
+
+    let item = serde_json::from_value(json!({"item_id": "a", "title": "lamp", "vectors": {"image": [1, 2]}})).unwrap();
+    shop.ingest.put_items(vec![item]).await.unwrap();
+    while count(&index).await < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(shop.ingest.pending().await.unwrap(), 1);
+    broken.store(false, Ordering::Release);
+    shop.is_searchable().await;
+
+    assert_eq!(nearest(&shelf, "image", &[1.0, 2.0], None).await, [0]);
+    stop.cancel();
+    running.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_clock_that_was_a_year_ahead_and_is_set_right_loses_no_event_counts_none_twice_and_hides_nothing() {
     const YEAR_MS: i64 = 365 * crate::domain::DAY_MS;
     let shop = Shop::new().await;
-    let _collection = shop.ingest.indexer(shop.collection("c").await, shop.settings.clone()).await.unwrap();
+    let _collection = shop.ingest.indexer(shop.collection("c").await, shop.settings.clone(), shop.open_own_vectors().0).await.unwrap();
     let item = |id: &str| serde_json::from_value(json!({"item_id": id, "title": "lamp"})).unwrap();
     shop.ingest.put_items(vec![item("before"), item("after")]).await.unwrap();
     let (right, ahead) = (Timestamp::now(), Timestamp::from_millis(Timestamp::now().millis() + YEAR_MS).unwrap());

@@ -293,7 +293,7 @@ mod tests {
         builder.push(ItemKey(5), vec![(ItemKey(2), 0.25)]);
         let item_item = builder.finish(FoldIn { half_life_events: Some(4.0), floor: 0.2, dislike: 0.25, graded: true });
         let adapter = Adapter::from_parts("model".into(), vec![strength, 0.5], vec![0.25, -1.0], vec![0.0, 0.125]);
-        Learned { item_item, adapter, ranker: Ranker { search: Some([strength; 10]), ..Ranker::default() } }
+        Learned { item_item, adapter, ranker: Ranker { search: Some([strength; 11]), ..Ranker::default() } }
     }
 
     fn time(ms: i64) -> Timestamp {

@@ -42,6 +42,7 @@ fn group(feature: Feature) -> &'static str {
         Feature::Freshness => "freshness",
         Feature::Rejected => "rejected",
         Feature::Profile | Feature::Wording | Feature::Affinity => "profile",
+        Feature::Vectors => "vectors",
     }
 }
 
@@ -66,6 +67,7 @@ pub(super) fn explain(reasons: Reasons<'_>) -> Explanation {
     }
     say("similar", "is like what you are looking at".into(), "与您正在看的相似".into());
     say("profile", "is like what you liked and wrote".into(), "与您喜欢和写过的相似".into());
+    say("vectors", "resembles what you looked at or liked".into(), "与您看过或喜欢的相像".into());
     say("popularity", "many people want it".into(), "很受欢迎".into());
     say("freshness", "is new".into(), "是新上架的".into());
     clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -96,23 +98,23 @@ mod tests {
 
     #[test]
     fn named_parts_add_up_and_the_largest_speak_first() {
-        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0, 0.1, 0.05, 0.0];
+        let parts = [0.5, 0.25, 0.2, 0.0, -0.4, 0.0, -6.0, 0.1, 0.05, 0.0, 0.02];
 
         let explanation = explain(reasons(parts, Some("en")));
 
         assert_eq!(explanation.summary, "Matches “light jacket”; people who liked “Blue tent” liked it");
         assert_eq!(
             explanation.contributions,
-            [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("rejected", -6.0), ("profile", 0.15), ("boost", 0.1)]
+            [("text", 0.75), ("collaborative", 0.2), ("popularity", -0.4), ("rejected", -6.0), ("profile", 0.15), ("vectors", 0.02), ("boost", 0.1)]
         );
     }
 
     #[test]
     fn the_sentence_speaks_the_language_of_the_request() {
         assert_eq!(
-            explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary,
+            explain(reasons([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], Some("zh"))).summary,
             "喜欢“Blue tent”的人也喜欢它；与“light jacket”匹配"
         );
-        assert_eq!(explain(reasons([-0.1; 10], None)).summary, "Fills up the list");
+        assert_eq!(explain(reasons([-0.1; 11], None)).summary, "Fills up the list");
     }
 }

@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::request::Part;
 use crate::telemetry::SECONDS;
 
 /// The read path's metrics.
@@ -25,6 +26,13 @@ impl Metrics {
         registry.register(Box::new(metrics.degraded.clone()))?;
         registry.register(Box::new(metrics.shown.clone()))?;
         Ok(metrics)
+    }
+
+    /// Counts an answer that lacked these parts.
+    pub(super) fn count_degraded(&self, parts: &[Part]) {
+        for part in parts {
+            self.degraded.with_label_values(&[part.name()]).inc();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod eligible;
 mod explain;
 mod fresh;
 mod metrics;
+mod own_vectors;
 mod person;
 mod policy;
 mod profile;
@@ -41,11 +42,12 @@ use crate::{
 
 pub use blocklist::{Blocklist, BlocklistMaker, BlocklistRooms};
 pub use cursor::{Cursor, InvalidCursor};
+pub use own_vectors::Nearness;
 pub use person::{Person, RecentItem};
 pub use policy::Policy;
 pub use request::{Arranged, Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
 pub use settings::{Arrangement, InvalidArrangement, RecommendSettings, Scenario, Weights};
-pub use snapshot::{ModelSet, Models, Published};
+pub use snapshot::{ModelSet, Models, OwnVectors, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
 use arrange::{Asked, Cold, Page, Place, Quotas, Ruling, Slots};
@@ -117,6 +119,9 @@ pub enum RecommendError {
     /// The cursor belongs to another request.
     #[error("\"after\" belongs to another request")]
     ForeignCursor,
+    /// The item whose neighbours are asked for has no own vector of that name.
+    #[error("the item has no vector of that name")]
+    NoSuchVector,
 }
 
 impl Recommender {
@@ -173,10 +178,7 @@ impl Inner {
         let weights = set.unwrap_or_else(|| models.weights(request.text.is_some(), &self.settings.weights));
         let understood = request.text.as_deref().map(Understood::read).unwrap_or_default();
         let rejected = Rejected::new(&models.lexicon, &understood.rejected);
-        let context: Vec<ItemKey> = {
-            let table = self.columns.read();
-            request.items.iter().filter_map(|id| table.key_of(id)).collect()
-        };
+        let context = self.context(&request);
 
         // Rules are for what people see.
         let ruling = if rehearsed.is_none() { self.ruling(&request, &context) } else { Ruling::default() };
@@ -208,7 +210,7 @@ impl Inner {
             self.popularity.keep(&retrieved.popularity);
         }
         let texts = self.texts(&page, &request, &mut degraded).await;
-        let recommendation_id = RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters");
+        let recommendation_id = new_id();
         if rehearsed.is_none() {
             self.expose(&recommendation_id, &request, &page);
         }
@@ -231,11 +233,15 @@ impl Inner {
             .collect();
         degraded.sort_unstable();
         degraded.dedup();
-        for part in &degraded {
-            self.metrics.degraded.with_label_values(&[part.name()]).inc();
-        }
+        self.metrics.count_degraded(&degraded);
         let intent = request.text.is_some().then(|| Intent::of(understood, std::mem::take(&mut retrieved.categories), retrieved.truncated));
         Ok(Recommendation { recommendation_id, intent, items, next, degraded })
+    }
+
+    /// The items that the user looks at, as far as they are known.
+    fn context(&self, request: &RecommendationRequest) -> Vec<ItemKey> {
+        let table = self.columns.read();
+        request.items.iter().filter_map(|id| table.key_of(id)).collect()
     }
 
     async fn understand(&self, text: &str, deadline: Instant) -> Understanding {
@@ -249,9 +255,7 @@ impl Inner {
             }
             None => None,
         };
-        for part in &degraded {
-            self.metrics.degraded.with_label_values(&[part.name()]).inc();
-        }
+        self.metrics.count_degraded(&degraded);
         let truncated = encoded.as_ref().is_some_and(|encoded| encoded.truncated);
         let categories = models.categories_of(encoded.as_ref().map(|encoded| &encoded.embedding));
         Understanding { intent: Intent::of(understood, categories, truncated), degraded }
@@ -335,6 +339,7 @@ impl Inner {
                 Feature::Profile => known(&retrieved.likeness.meaning, 0.0),
                 Feature::Wording => known(&retrieved.likeness.words, 0.0),
                 Feature::Affinity => retrieved.affinity.with(&facts),
+                Feature::Vectors => known(&retrieved.own_vectors, 0.0),
                 Feature::Popularity => retrieved.popularity.of(key),
                 Feature::Freshness => freshness(&facts, request.now, self.freshness_half_life_days),
                 Feature::Rejected if rejected.is_empty() => 0.0,
@@ -433,6 +438,11 @@ struct Reasoning<'a> {
     models: &'a ModelSet,
 }
 
+/// A name for an answer; names grow with time.
+fn new_id() -> RecommendationId {
+    RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters")
+}
+
 /// The log has no NaN: an unknown feature is 0 there.
 fn known_or_zero(value: f32) -> f32 {
     if value.is_finite() { value } else { 0.0 }
@@ -447,6 +457,7 @@ fn evidence(retrieved: &Retrieved) -> FeatureVector {
         Feature::Profile => given(!retrieved.likeness.meaning.is_empty()),
         Feature::Wording => given(!retrieved.likeness.words.is_empty()),
         Feature::Affinity => given(!retrieved.affinity.is_empty()),
+        Feature::Vectors => given(!retrieved.own_vectors.is_empty()),
         Feature::Similar => given(!retrieved.similar.is_empty()),
         // Beside words, one click is a weak reason: shrunk as a mean with two doubts would be.
         Feature::Collaborative if !retrieved.semantic.is_empty() || !retrieved.lexical.is_empty() => {

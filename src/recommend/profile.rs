@@ -80,14 +80,22 @@ pub(super) struct Liking {
     texts: Vec<(Box<str>, f32)>,
 }
 
+/// The newest liked items, what the user looks at now before all, each with how much it counts.
+pub(super) fn newest_liked(taste: &Taste) -> Vec<(ItemKey, f32)> {
+    let liked = taste.items.iter().filter(|(_, weight)| *weight > 0.0).take(MOST_LIKED);
+    liked.enumerate().map(|(place, (key, weight))| (*key, faded(place, *weight))).collect()
+}
+
+fn faded(place: usize, weight: f32) -> f32 {
+    weight.min(1.0) * (-(place as f32) / HALF_LIFE).exp2()
+}
+
 impl Liking {
     pub(super) fn of(taste: &Taste, table: &Table) -> Self {
-        let faded = |(place, weight): (usize, f32)| weight.min(1.0) * (-(place as f32) / HALF_LIFE).exp2();
-        let liked = taste.items.iter().filter(|(_, weight)| *weight > 0.0).take(MOST_LIKED).enumerate();
         let title = |key| table.facts(key).and_then(|facts| facts.title.clone());
         Self {
-            items: liked.map(|(place, (key, weight))| (*key, title(*key), faded((place, *weight)))).collect(),
-            texts: taste.texts.iter().take(MOST_WRITTEN).enumerate().map(|(place, (text, weight))| (text.clone(), faded((place, *weight)))).collect(),
+            items: newest_liked(taste).into_iter().map(|(key, weight)| (key, title(key), weight)).collect(),
+            texts: taste.texts.iter().take(MOST_WRITTEN).enumerate().map(|(place, (text, weight))| (text.clone(), faded(place, *weight))).collect(),
         }
     }
 
@@ -210,7 +218,7 @@ impl Wanted<'_> {
 }
 
 /// Cosines as their share of the way from the last of the list to 1: models differ in how near they put strangers (.75 for one, .1 for another).
-fn above_the_last(hits: &[Hit]) -> Vec<(ItemKey, f32)> {
+pub(super) fn above_the_last(hits: &[Hit]) -> Vec<(ItemKey, f32)> {
     let last = hits.last().map_or(0.0, |hit| hit.score.get());
     let way = (1.0 - last).max(1e-6);
     hits.iter().map(|hit| (hit.key, ((hit.score.get() - last) / way).clamp(0.0, 1.0))).collect()

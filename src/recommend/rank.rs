@@ -18,6 +18,12 @@ impl Sources {
         self.0 |= 1 << source as u8;
     }
 
+    pub(super) fn of(source: Source) -> Self {
+        let mut sources = Self::default();
+        sources.add(source);
+        sources
+    }
+
     /// In the order of [`Source::ALL`].
     pub(super) fn list(self) -> impl Iterator<Item = Source> {
         Source::ALL.into_iter().filter(move |source| self.0 & (1 << *source as u8) != 0)
@@ -119,15 +125,15 @@ mod tests {
         Candidate { key: ItemKey(key), facts: Arc::new(ItemFacts::from(&item)), sources: Sources::default(), features }
     }
 
-    const WEIGHTS: FeatureVector = [1.0, 0.5, 1.0, 1.0, 0.1, 0.0, 6.0, 0.2, 0.2, 0.0];
-    const ALL: FeatureVector = [1.0; 10];
+    const WEIGHTS: FeatureVector = [1.0, 0.5, 1.0, 1.0, 0.1, 0.0, 6.0, 0.2, 0.2, 0.0, 0.3];
+    const ALL: FeatureVector = [1.0; 11];
 
     #[test]
     fn parts_add_up_to_the_score_and_sort_the_list() {
         let candidates = vec![
-            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.7, 0.0, 0.0]),
-            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0, 0.9, 0.0, 0.0]),
-            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0, f32::NAN, 0.0, 0.0]),
+            candidate(1, [0.1, 3.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.7, 0.0, 0.0, 0.1]),
+            candidate(2, [0.9, 0.0, 2.0, 0.0, 5.0, 0.5, 0.0, 0.9, 0.0, 0.0, 0.0]),
+            candidate(3, [f32::NAN, 1.0, 1.0, 0.0, 2.0, 0.5, 0.0, f32::NAN, 0.0, 0.0, 0.4]),
         ];
         let boosts = [Boost { filter: Filter::parse(&json!({"price": 3}), &|_| None).unwrap(), factor: 2.0 }];
 
@@ -149,7 +155,7 @@ mod tests {
         evidence[0] = 0.0;
 
         let (ranked, _) = rank(
-            vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])],
+            vec![candidate(1, [0.1, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), candidate(2, [0.9, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])],
             &WEIGHTS,
             evidence,
             &[],
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_is_rejected_falls_as_far_where_most_candidates_have_it_as_where_one_has() {
-        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected, 0.0, 0.0, 0.0];
+        let with = |rejected: f32| [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, rejected, 0.0, 0.0, 0.0, 0.0];
         for others in [0.0, 1.0] {
             let (ranked, _) = rank(vec![candidate(1, with(1.0)), candidate(2, with(0.0)), candidate(3, with(others))], &WEIGHTS, ALL, &[]);
 
@@ -172,9 +178,9 @@ mod tests {
 
     #[test]
     fn hostile_numbers_cannot_break_the_order() {
-        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX, f32::NEG_INFINITY, 0.0, 0.0];
+        let wild = [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, 1e-38, 0.0, f32::MAX, f32::NEG_INFINITY, 0.0, 0.0, f32::NAN];
 
-        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 10]), candidate(3, [1e38; 10])], &WEIGHTS, ALL, &[]);
+        let (ranked, _) = rank(vec![candidate(1, wild), candidate(2, [0.0; 11]), candidate(3, [1e38; 11])], &WEIGHTS, ALL, &[]);
 
         assert_eq!(ranked.len(), 3);
     }

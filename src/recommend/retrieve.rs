@@ -20,7 +20,8 @@ use super::{
     arrange::Ruling,
     eligible::Eligible,
     fresh::fresh,
-    profile::{Likeness, Liking},
+    own_vectors,
+    profile::{Likeness, Liking, newest_liked},
     rank::Sources,
     request::{Part, RecommendationRequest},
     situation,
@@ -54,6 +55,8 @@ pub(super) struct Retrieved {
     pub(super) collaborative: Vec<(ItemKey, f32)>,
     /// Likeness to what the user liked and wrote.
     pub(super) likeness: Likeness,
+    /// Nearness in own vectors to what the user looks at or liked.
+    pub(super) own_vectors: FxHashMap<ItemKey, f32>,
     /// What its text says of what is rejected, by candidate.
     pub(super) rejected: FxHashMap<ItemKey, f32>,
     /// What sort of things the user likes.
@@ -87,6 +90,8 @@ struct Local {
     collaborative: Vec<(ItemKey, f32)>,
     folded: Vec<(ItemKey, f32)>,
     liking: Liking,
+    /// Items that own vectors are compared with.
+    liked: Vec<(ItemKey, f32)>,
     affinity: Affinity,
     found: Vec<(Source, Vec<ItemKey>)>,
     popularity: Arc<Ranking>,
@@ -195,13 +200,23 @@ impl Inner {
         };
         let local = async {
             let (local, mut degraded) = self.timed("local", self.local(request, is_the_list, context, eligible.clone(), models, past)).await;
-            let liking = local.as_ref().map(|local| &local.liking).filter(|liking| !liking.is_empty());
-            let Some(liking) = liking else { return (local, None, degraded) };
-            let near = self.timed("profile", self.likeness(liking, models, search, request.filter.is_none(), deadline)).await;
-            let near = near.map_err(|part| degraded.push(part)).ok();
-            (local, near, degraded)
+            let profile = async {
+                let liking = local.as_ref().map(|local| &local.liking).filter(|liking| !liking.is_empty());
+                let Some(liking) = liking else { return Ok(None) };
+                self.timed("profile", self.likeness(liking, models, search, request.filter.is_none(), deadline)).await.map(Some)
+            };
+            let own_vectors = async {
+                let liked = local.as_ref().map(|local| &local.liked).filter(|liked| !liked.is_empty() && self.compares_own_vectors(models));
+                let Some(liked) = liked else { return Ok(FxHashMap::default()) };
+                within(deadline, Part::Index, self.timed("own_vectors", own_vectors::near(&models.own_vectors, liked, search))).await
+            };
+            let (profile, own_vectors) = tokio::join!(profile, own_vectors);
+            let profile = profile.map_err(|part| degraded.push(part)).ok().flatten();
+            let own_vectors = own_vectors.map_err(|part| degraded.push(part)).unwrap_or_default();
+            (local, profile, own_vectors, degraded)
         };
-        let (semantic, (lexical, cosines), similar, disliked, (local, likeness, mut degraded)) = tokio::join!(semantic, lexical, similar, disliked, local);
+        let (semantic, (lexical, cosines), similar, disliked, (local, likeness, own_vectors, mut degraded)) =
+            tokio::join!(semantic, lexical, similar, disliked, local);
 
         // Without the history what was asked for still holds.
         let wording = terms.as_ref().map_or(0.0, trust_in_words);
@@ -259,6 +274,8 @@ impl Inner {
             found.push((Source::Profile, likeness.keys()));
             retrieved.likeness = likeness;
         }
+        found.push((Source::Vectors, own_vectors.keys().copied().collect()));
+        retrieved.own_vectors = own_vectors;
 
         if past.is_none() {
             retrieved.categories = models.categories_of(retrieved.embedding.as_ref());
@@ -304,7 +321,7 @@ impl Inner {
     }
 
     /// What the request itself rules out (its filter, its exclusions, what the user looks at already), and what rules exclude whatever the text is about.
-    fn eligible(&self, request: &RecommendationRequest, context: &[ItemKey], ruling: &Ruling) -> Eligible {
+    pub(super) fn eligible(&self, request: &RecommendationRequest, context: &[ItemKey], ruling: &Ruling) -> Eligible {
         let table = self.columns.read();
         let mut excluded: FxHashSet<ItemKey> = request.exclude_items.iter().filter_map(|id| table.key_of(id)).collect();
         excluded.extend(context);
@@ -390,6 +407,11 @@ impl Inner {
         self.settings.weights.vector()[feature as usize] != 0.0
     }
 
+    /// Whether it matters what is near in items' own vectors, and some have them.
+    fn compares_own_vectors(&self, models: &ModelSet) -> bool {
+        self.asks(Feature::Vectors) && !models.own_vectors.is_empty()
+    }
+
     fn look_around(
         &self,
         request: &RecommendationRequest,
@@ -455,6 +477,7 @@ impl Inner {
             liking: if has_profile { Liking::of(&taste, &table) } else { Liking::default() },
             found: vec![(Source::Collaborative, liked.into_iter().map(|(key, _)| key).collect()), (Source::Popular, popular), (Source::Fresh, cold)],
             popularity,
+            liked: newest_liked(&taste),
             affinity,
             eligible,
             as_of: taste.as_of,

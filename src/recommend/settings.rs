@@ -142,6 +142,7 @@ pub struct Weights {
     pub profile: f32,
     pub wording: f32,
     pub affinity: f32,
+    pub vectors: f32,
 }
 
 impl Weights {
@@ -157,6 +158,7 @@ impl Weights {
         affinity: 0.0,
         profile: 0.0,
         wording: 0.0,
+        vectors: 0.0,
     };
 
     /// In the order of the features.
@@ -176,6 +178,7 @@ impl Weights {
             Feature::Profile => self.profile,
             Feature::Wording => self.wording,
             Feature::Affinity => self.affinity,
+            Feature::Vectors => self.vectors,
         }
     }
 }

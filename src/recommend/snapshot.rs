@@ -1,6 +1,6 @@
 //! The models of one moment: a request reads one set from start to end, publishing never waits for readers.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -29,7 +29,12 @@ pub struct ModelSet {
     pub learned: Option<Published>,
     /// What texts can be about, once it was made with this encoder.
     pub categories: Option<Arc<Categories>>,
+    /// The collections of items' own vectors, by name: no model has a part in them.
+    pub own_vectors: Arc<OwnVectors>,
 }
+
+/// Collections by the names of the vectors in them.
+pub type OwnVectors = BTreeMap<String, Arc<dyn VectorIndex>>;
 
 impl ModelSet {
     /// Where a text is looked for: its meaning without this `share` of what tells the catalogue's languages apart, mapped as was learned with this encoder.
@@ -97,13 +102,22 @@ impl Models {
         self.0.rcu(|set| ModelSet { learned: Some(published.clone()), ..ModelSet::clone(set) });
     }
 
-    /// Swaps in the encoder, collection, lexicon and categories of `next`, beside what was learned as it is. Where it has no categories the old ones
+    /// Swaps in the encoder, collection, lexicon and categories of `next`, beside what was learned and the own vectors as they are. Where it has no categories the old ones
     /// stay if the encoder does.
     pub fn publish_index(&self, next: &ModelSet) {
         self.0.rcu(|set| {
             let fits = set.encoder.version() == next.encoder.version();
             let categories = next.categories.clone().or_else(|| set.categories.clone().filter(|_| fits));
-            ModelSet { categories, learned: set.learned.clone(), ..ModelSet::clone(next) }
+            ModelSet { categories, learned: set.learned.clone(), own_vectors: Arc::clone(&set.own_vectors), ..ModelSet::clone(next) }
+        });
+    }
+
+    /// Adds the collection of an own vector.
+    pub fn publish_own_vectors(&self, name: &str, index: &Arc<dyn VectorIndex>) {
+        self.0.rcu(|set| {
+            let mut own_vectors = OwnVectors::clone(&set.own_vectors);
+            own_vectors.insert(name.to_owned(), Arc::clone(index));
+            ModelSet { own_vectors: Arc::new(own_vectors), ..ModelSet::clone(set) }
         });
     }
 

@@ -92,6 +92,7 @@ async fn broken_shop(settings: RecommendSettings) -> Shop {
             lexicon: Arc::new(Lexicon::new(&index.lexical)),
             learned: None,
             categories: None,
+            own_vectors: Arc::new(OwnVectors::from([("image".to_owned(), Arc::new(BrokenIndex) as Arc<dyn VectorIndex>)])),
         }),
         columns,
         histories: Arc::new(Histories::new(1 << 20)),
@@ -148,6 +149,24 @@ async fn without_the_store_there_is_still_a_list_that_says_so_and_keeps_to_the_e
 
     assert_eq!(answer.degraded, [Part::Store]);
     assert_eq!(ids(&answer), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn own_vectors_that_cannot_be_read_are_named_and_what_an_item_has_not_is_told() {
+    let shop = shop_with_a_broken_index().await;
+    let beside = || RecommendationRequest { text: None, items: vec![ItemId::new("a").unwrap()], ..request() };
+    let vector = Embedding::new(vec![1.0, 2.0]).unwrap();
+    let by =
+        async |name: &str, vector: Option<&Embedding>| shop.recommender.nearest(beside(), Nearness { name: name.to_owned(), vector: vector.cloned() }).await;
+
+    let listed = shop.recommender.recommend(beside()).await.unwrap();
+    let broken = by("image", Some(&vector)).await.unwrap();
+    let not_indexed_yet = by("sound", Some(&vector)).await.unwrap();
+
+    assert_eq!((ids(&listed), listed.degraded.clone()), (vec!["b", "c"], vec![Part::Index]));
+    assert_eq!((ids(&broken), broken.degraded.as_slice()), (vec![], [Part::Index].as_slice()));
+    assert_eq!((ids(&not_indexed_yet), not_indexed_yet.degraded.len()), (vec![], 0));
+    assert_eq!(by("sound", None).await.unwrap_err(), RecommendError::NoSuchVector);
 }
 
 #[tokio::test]

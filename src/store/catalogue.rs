@@ -272,7 +272,7 @@ async fn learn_types(connection: &mut Connection, ledger: &mut Ledger, changes: 
         Change::Delete(_) => Vec::new(),
     });
     if named.any(|name| !ledger.vector_widths.contains_key(name)) {
-        ledger.vector_widths = vectors::widths(connection).await?;
+        ledger.vector_widths = vectors::widths(&mut *connection).await?;
     }
     new.retain(|name| !ledger.attribute_types.contains_key(*name));
     let rows = TYPES.fetch_all(connection, &[], new.into_iter().map(|name| name.as_str().into()).collect()).await?;

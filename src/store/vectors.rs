@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    StoreError,
-    database::{Connection, Row, query},
+    Store, StoreError,
+    database::{Connection, On, Row, query},
 };
 use crate::domain::{FieldError, Item, pointer_step};
 
-/// Names of own vectors that a catalogue may have: each is a space of its own to whoever searches it.
-const MAX_NAMES: usize = 64;
+/// Names of own vectors that a catalogue may have: each has a collection of its own in the index, with files, memory and threads' time.
+const MAX_NAMES: usize = 16;
 /// Before the name in `meta`.
 const PREFIX: &str = "vector_width/";
 
@@ -21,17 +21,22 @@ pub(super) fn check(widths: &BTreeMap<String, usize>, item: &Item) -> Result<(),
         match widths.get(name) {
             Some(width) if *width != vector.len() => return fault(format!("must have {width} components, as at its first use")),
             Some(_) => {}
+            None if names >= MAX_NAMES => return fault(format!("the catalogue has {MAX_NAMES} names of vectors already")),
             None => names += 1,
-        }
-        if names > MAX_NAMES {
-            return fault(format!("the catalogue has {MAX_NAMES} names of vectors already"));
         }
     }
     Ok(())
 }
 
-pub(super) async fn widths(connection: &mut Connection) -> Result<BTreeMap<String, usize>, StoreError> {
-    let rows = query("SELECT name, value FROM meta WHERE name LIKE 'vector_width/%'").fetch_all(connection).await?;
+impl Store {
+    /// The width that each name of own vectors has kept since its first use, also where no item has one any more.
+    pub async fn vector_widths(&self) -> Result<BTreeMap<String, usize>, StoreError> {
+        widths(self.readers()).await
+    }
+}
+
+pub(super) async fn widths<'c>(on: impl Into<On<'c>>) -> Result<BTreeMap<String, usize>, StoreError> {
+    let rows = query("SELECT name, value FROM meta WHERE name LIKE 'vector_width/%'").fetch_all(on).await?;
     let width = |row: &Row| {
         let (name, width): (&str, &str) = (row.get(0)?, row.get(1)?);
         let width = width.parse().map_err(|_| StoreError::corrupt("a vector's width is no number"))?;

@@ -16,7 +16,8 @@ use crate::answer::frame;
 
 pub(crate) struct Server {
     child: Child,
-    address: String,
+    /// Host and port.
+    pub(crate) address: String,
 }
 
 impl Server {
@@ -130,8 +131,6 @@ impl Line {
     }
 }
 
-/// What many connections were told.
-#[derive(Default)]
 #[expect(clippy::disallowed_methods, reason = "a benchmark's main thread has nobody to hold up")]
 pub(crate) fn wait(duration: Duration) {
     std::thread::sleep(duration);

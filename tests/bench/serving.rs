@@ -16,7 +16,6 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -357,6 +356,7 @@ fn recommend(text: &str, user: Option<usize>) -> Vec<u8> {
     post("/recommend", "application/json", &body.to_string())
 }
 
+/// What many connections were told.
 #[derive(Default)]
 struct Crowd {
     took: Duration,

@@ -24,7 +24,7 @@ pub(crate) const PLAIN: &str = "quiet light sturdy small large soft warm modern 
 pub(crate) const ADJECTIVES: [&str; 8] = ["quiet", "light", "sturdy", "small", "warm", "simple", "durable", "compact"];
 
 /// SplitMix64 (Steele, Lea & Flood 2014).
-pub(crate) struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// 0 to 1.

@@ -18,6 +18,7 @@ mod feedback;
 mod importing;
 mod languages;
 mod moving;
+mod own_vectors;
 mod people;
 #[path = "../support/postgres.rs"]
 mod postgres_server;

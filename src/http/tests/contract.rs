@@ -86,6 +86,24 @@ async fn similar_items_leave_out_the_item_itself_at_both_addresses() {
 }
 
 #[tokio::test]
+async fn similar_items_by_an_own_vector_come_nearest_first_at_both_addresses() {
+    let world = World::new();
+    for (id, vector) in [("a", [1.0, 0.0]), ("b/1", [0.0, 1.0]), ("c", [1.0, 0.2]), ("d", [0.5, 0.5])] {
+        world.shop.put(serde_json::from_value(json!({"item_id": id, "title": "x", "vectors": {"im age": vector}})).unwrap());
+    }
+    world.shop.put(serde_json::from_value(json!({"item_id": "e", "title": "x"})).unwrap());
+
+    for uri in ["/items/b%2F1/similar?by=im%20age&limit=2", "/similar?item_id=b%2F1&by=im+age&limit=2"] {
+        let answer = world.get(uri).await.json();
+
+        let ids: Vec<_> = answer["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["d", "c"], "{answer}");
+        assert_eq!((&answer["items"][0]["sources"], &answer["scenario"], &answer["next"]), (&json!(["vectors"]), &json!("similar"), &Json::Null));
+        assert!((answer["items"][0]["score"].as_f64().unwrap() - 0.5_f64.sqrt()).abs() < 1e-5);
+    }
+}
+
+#[tokio::test]
 async fn feedback_is_taken_in_every_form() {
     let world = World::new();
     let click = |item: &str| json!({"type": "click", "user_id": "u", "item_id": item});

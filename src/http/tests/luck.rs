@@ -114,4 +114,5 @@ async fn similar_items_need_no_database() {
 
     // The lookup of the item fails; the read path answers all the same.
     assert!(world.get("/items/sku-1/similar").await.json()["items"].is_array());
+    assert_eq!(world.get("/items/sku-1/similar?by=image").await.pointers(), ["/by"]);
 }

@@ -31,15 +31,15 @@ use tower::ServiceExt;
 
 use crate::{
     domain::{
-        Actor, AttributeType, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName, SessionId,
-        Source, Timestamp, UserId,
+        Actor, AttributeType, Embedding, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName,
+        SessionId, Source, Timestamp, UserId,
     },
     encoder::Precision,
     features::{FeatureSettings, MAX_RULES, Origin, Preset, Signals, WrittenRule},
     ingest::{EventOutcome, IngestError, ItemOutcome, PatchOutcome},
     recommend::{
-        CategoryProbability, Explanation, Intent, LanguageShare, Part, Person, RecommendError, Recommendation, RecommendationRequest, RecommendedItem,
-        Understanding,
+        CategoryProbability, Explanation, Intent, LanguageShare, Nearness, Part, Person, RecommendError, Recommendation, RecommendationRequest,
+        RecommendedItem, Understanding,
     },
     store::{Alias, Merged, Receipt, RuleOutcome, TypeCount},
     telemetry::Registry,
@@ -168,6 +168,32 @@ impl Rooms for Shop {
                 .collect(),
             next: None,
             degraded: vec![Part::Index],
+        })
+    }
+
+    async fn nearest(&self, request: RecommendationRequest, by: Nearness) -> Result<Recommendation, RecommendError> {
+        let vector_of = |item: &Item| Some(Embedding::new(item.vectors.get(&by.name)?.clone()).unwrap());
+        let items = self.items.lock().unwrap();
+        let vector = by.vector.clone().or_else(|| vector_of(items.get(&request.items[0])?)).ok_or(RecommendError::NoSuchVector)?;
+        let near = items.values().filter(|item| !request.exclude_items.contains(&item.item_id));
+        let mut near: Vec<_> = near.filter_map(|item| Some((vector_of(item)?.cosine(&vector), item))).collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let shown = |(place, (score, item)): (usize, &(f32, &Arc<Item>))| RecommendedItem {
+            facts: Arc::new(ItemFacts::from(&***item)),
+            text: None,
+            position: place + 1,
+            score: *score,
+            probability: None,
+            sources: vec![Source::Vectors],
+            arranged: None,
+            explanation: None,
+        };
+        Ok(Recommendation {
+            recommendation_id: RecommendationId::new("r-2").unwrap(),
+            intent: None,
+            items: near.iter().take(request.limit).enumerate().map(shown).collect(),
+            next: None,
+            degraded: Vec::new(),
         })
     }
 

@@ -38,6 +38,11 @@ pub struct LexicalSettings {
     pub title_weight: f32,
 }
 
+impl LexicalSettings {
+    /// Of collections that hold no words.
+    pub(super) const NONE: Self = Self { latin_stemmer: LatinStemmer::None, average_length: 1.0, title_weight: 1.0 };
+}
+
 /// An item's terms, sorted by number, each with its BM25 weight before the inverse document frequency. May be empty.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Terms {

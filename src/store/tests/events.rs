@@ -149,7 +149,7 @@ async fn exposures_are_logged_soon_and_dropped_when_too_many_wait(kind: Kind) {
         user_id: Some(UserId::new("u").unwrap()),
         session_id: None,
         scenario: "home".into(),
-        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.5, 0.0, 0.0]), (id("b"), [0.0; 10])],
+        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.5, 0.0, 0.0, 0.0]), (id("b"), [0.0; 11])],
     };
 
     assert!(store.record_exposure(exposure(0)));

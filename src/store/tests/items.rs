@@ -109,7 +109,15 @@ async fn a_rejected_item_fixes_no_width_and_names_are_bounded(kind: Kind) {
 
     let many = (0..70).map(|n| item(&format!("n{n}"), json!({"vectors": {format!("v{n}"): [1]}}))).collect();
     let outcomes = store.put_items(many).await.unwrap();
-    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, ItemOutcome::Created(_))).count(), 62);
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, ItemOutcome::Created(_))).count(), 14);
+    assert!(
+        matches!(&outcomes[20], ItemOutcome::Rejected(fault) if fault.pointer == "/vectors/v20" && fault.detail.contains("16 names")),
+        "{:?}",
+        outcomes[20]
+    );
+    assert_eq!(store.vector_widths().await.unwrap().len(), 16);
+    let known = store.put_items(vec![item("n3", json!({"vectors": {"v3": [2]}}))]).await.unwrap();
+    assert!(matches!(known[..], [ItemOutcome::Updated(_)]), "a name that is known goes on");
 }
 
 async fn patches_merge_and_concurrent_ones_lose_nothing(kind: Kind) {

@@ -74,6 +74,9 @@ fn main() {
             }
         }
     }
+    for (size, name, server, _) in &contenders {
+        println!("{size:>7} items, {name}: {:.0} MB resident", server.memory_mb("VmRSS"));
+    }
     report(&contenders.iter().map(|(size, name, ..)| (*size, *name)).collect::<Vec<_>>(), &mut times);
 }
 

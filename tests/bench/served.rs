@@ -41,20 +41,16 @@ impl Server {
         server
     }
 
+    /// What Linux says of the process.
     pub(crate) fn proc_file(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(name)
     }
 
-    /// `VmRSS` (now) or `VmHWM` (the most since the start or `forget_peak`).
+    /// `VmRSS` (now) or `VmHWM` (the most).
     pub(crate) fn memory_mb(&self, field: &str) -> f64 {
         let status = fs::read_to_string(self.proc_file("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
-    }
-
-    pub(crate) fn forget_peak(&mut self) {
-        println!("VmRSS before training {:.0} MB, peak so far {:.0} MB (loading included)", self.memory_mb("VmRSS"), self.memory_mb("VmHWM"));
-        fs::write(self.proc_file("clear_refs"), "5").unwrap(); // Linux: forgets the high-water mark of resident memory
     }
 }
 

@@ -11,7 +11,10 @@ use super::{
     interactions::{Case, Likes},
     selection::{self, Marks},
 };
-use crate::learned::{Factors, Folding, ItemItem};
+use crate::{
+    domain::ItemKey,
+    learned::{Factors, Folding, ItemItem},
+};
 
 /// The first is the trial: between those that did best on MovieLens (α 2, λ 20) and on office products (α 32, λ 5).
 pub(super) const GRID: [Als; 4] = [dials(64, 8.0, 20.0), dials(64, 2.0, 20.0), dials(64, 32.0, 5.0), dials(32, 32.0, 5.0)];
@@ -120,10 +123,13 @@ impl Als {
 
     /// Fitted to these likes, to be folded in with `strength`; `None` where the arithmetic broke down. Items that nobody liked are left out.
     pub(super) fn factors(&self, likes: &Likes, strength: f32) -> Option<Factors> {
-        let liked = likes.by_item.iter().take_while(|actors| !actors.is_empty()).count(); // the most liked are first
-        let solved = self.fit(&likes.by_actor, &likes.by_item[..liked], SEED);
+        let solved = self.fit(&likes.by_actor, &likes.by_item, SEED);
         let gram = als::gram(&solved.items, self.rank);
-        Factors::new(Folding { alpha: self.alpha, lambda: self.lambda, strength }, self.rank, &likes.items[..liked], &solved.items, gram)
+        // Held-out likes leave columns empty anywhere.
+        let liked = || likes.by_item.iter().zip(likes.items.iter().zip(solved.items.chunks_exact(self.rank))).filter(|(actors, _)| !actors.is_empty());
+        let items: Vec<ItemKey> = liked().map(|(_, (item, _))| *item).collect();
+        let rows: Vec<f32> = liked().flat_map(|(_, (_, row))| row).copied().collect();
+        Factors::new(Folding { alpha: self.alpha, lambda: self.lambda, strength }, self.rank, &items, &rows, gram)
     }
 }
 
@@ -131,7 +137,6 @@ impl Als {
 mod tests {
     use super::*;
     use crate::{
-        domain::ItemKey,
         learned::{FoldIn, ItemItemBuilder},
         training::interactions::{Histories, Interaction},
     };
@@ -196,5 +201,16 @@ mod tests {
 
         assert!(winner.is_none() && tried == 0);
         assert!(reason.contains("memory_mb"), "{reason}");
+    }
+
+    #[test]
+    fn an_item_whose_likes_are_all_held_out_has_no_factors_and_the_items_after_it_have() {
+        let likes = Likes { items: [7, 3, 5].map(ItemKey).to_vec(), by_actor: vec![vec![0, 2], vec![2]], by_item: vec![vec![0], vec![], vec![0, 1]] };
+
+        let factors = GRID[0].suited(&likes).factors(&likes, 1.0).unwrap();
+
+        let mut scores = vec![0.0; factors.width()];
+        factors.add_scores(&[(ItemKey(5), 1.0)], &mut scores);
+        assert_eq!(scores.iter().map(|score| *score != 0.0).collect::<Vec<_>>(), [false, false, false, false, false, true, false, true]);
     }
 }

@@ -32,6 +32,7 @@ fn colour(contender: Contender) -> RGBColor {
         Contender::Popularity => RGBColor(125, 130, 138),
         Contender::ItemKnn => RGBColor(38, 132, 120),
         Contender::Ease => RGBColor(52, 120, 208),
+        Contender::Als => RGBColor(196, 70, 130),
         Contender::Bm25 => RGBColor(140, 106, 20),
         Contender::Dense => RGBColor(158, 84, 190),
     }
@@ -132,7 +133,13 @@ pub(super) fn curves(report: &Report) -> Result<String, PlotError> {
         CUTS.iter().filter_map(|k| Some(((*k as f64).log10(), policy.measures.get(&format!("ndcg@{k}"))?.mean))).collect()
     };
     let title = |policy: &PolicyReport| format!("{} (n = {})", policy.title, policy.n);
-    lines(report, (0.0, (DEPTH as f64).log10()), line, title, "k (logarithmic)", |x| format!("{:.0}", 10f64.powf(*x)))
+    lines(report, (0.0, (DEPTH as f64).log10()), line, title, "k (logarithmic)", |x| short(10f64.powf(*x)))
+}
+
+/// With one decimal at most, so that labels of ticks do not run into each other.
+fn short(number: f64) -> String {
+    let written = format!("{number:.1}");
+    written.strip_suffix(".0").map_or(written.clone(), str::to_owned)
 }
 
 /// How the places of lists are spread over the catalogue.
@@ -177,4 +184,14 @@ fn lines(
 
 fn letters() -> TextStyle<'static> {
     ("sans-serif", 13).into_font().color(&INK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_have_one_decimal_at_most() {
+        assert_eq!([1.0, 10f64.powf(0.2), 3.98, 99.96, 0.04].map(short), ["1", "1.6", "4", "100", "0"]);
+    }
 }

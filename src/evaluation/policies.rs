@@ -27,6 +27,8 @@ pub enum Contender {
     ItemKnn,
     /// EASE^R alone.
     Ease,
+    /// Implicit ALS alone.
+    Als,
     /// BM25 of the words alone.
     Bm25,
     /// Embeddings alone, as the model gives them: of the words, else of what the user liked and wrote.
@@ -35,7 +37,7 @@ pub enum Contender {
 
 impl Contender {
     /// The baselines, in the order of reports.
-    pub const BASELINES: [Self; 5] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Bm25, Self::Dense];
+    pub const BASELINES: [Self; 6] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Als, Self::Bm25, Self::Dense];
 
     /// As a command line and JSON name it.
     pub fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Contender {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item-knn",
             Self::Ease => "ease",
+            Self::Als => "als",
             Self::Bm25 => "bm25",
             Self::Dense => "dense",
         }
@@ -56,6 +59,7 @@ impl Contender {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item-kNN",
             Self::Ease => "EASE^R",
+            Self::Als => "ALS",
             Self::Bm25 => "BM25",
             Self::Dense => "dense",
         }
@@ -66,7 +70,7 @@ impl Contender {
         let mut questions = replay.steps.iter().filter_map(|step| step.question.as_ref());
         match self {
             Self::Ours | Self::Popularity | Self::Dense => true,
-            Self::ItemKnn | Self::Ease => questions.any(|question| question.user_id.is_some() || question.session_id.is_some()),
+            Self::ItemKnn | Self::Ease | Self::Als => questions.any(|question| question.user_id.is_some() || question.session_id.is_some()),
             Self::Bm25 => questions.any(|question| question.text.is_some()),
         }
     }
@@ -75,6 +79,7 @@ impl Contender {
         match self {
             Self::ItemKnn => Some(Learner::ItemKnn),
             Self::Ease => Some(Learner::Ease),
+            Self::Als => Some(Learner::Als),
             Self::Ours | Self::Popularity | Self::Bm25 | Self::Dense => None,
         }
     }
@@ -84,7 +89,7 @@ impl Contender {
         let (weights, sources) = match self {
             Self::Ours => return Policy::default(),
             Self::Popularity => (Weights { popularity: 1.0, ..Weights::NONE }, vec![Source::Popular]),
-            Self::ItemKnn | Self::Ease => (Weights { collaborative: 1.0, ..Weights::NONE }, vec![Source::Collaborative]),
+            Self::ItemKnn | Self::Ease | Self::Als => (Weights { collaborative: 1.0, ..Weights::NONE }, vec![Source::Collaborative]),
             Self::Bm25 => (Weights { lexical: 1.0, ..Weights::NONE }, vec![Source::Lexical]),
             Self::Dense => (Weights { semantic: 1.0, similar: 1.0, profile: 1.0, ..Weights::NONE }, vec![Source::Semantic, Source::Similar, Source::Profile]),
         };
@@ -101,7 +106,7 @@ pub(super) async fn contenders(trainer: &Trainer, replay: &Replay, wanted: &[Con
         }
         let alone = match baseline.learner() {
             Some(learner) => match trainer.learn_alone(learner).await? {
-                Some(item_item) => Learned { item_item, ..Learned::default() },
+                Some(collaborative) => Learned { collaborative, ..Learned::default() },
                 None => {
                     notes.push(format!("{} is left out: the log is too little for it", baseline.title()));
                     continue;

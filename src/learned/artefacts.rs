@@ -1,11 +1,12 @@
-//! A folder of what was learned, by version: `item-item/<version>/{weights.bin, adapter.bin, manifest.json, manifest.sha256}`; the newest good
-//! one is served.
+//! A folder of what was learned, by version: `item-item/<version>/{weights.bin, factors.bin, adapter.bin, manifest.json, manifest.sha256}`; the
+//! newest good one is served.
 //!
 //! A version is written under a temporary name, fsynced and renamed, so a crash leaves the old versions as they were. The manifest holds the
 //! ranker, the checksums of the other files and the catalogue that the item keys belong to, and has a checksum of its own: a torn version, or
 //! one of another database, is named and skipped. No user ids.
 //!
-//! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32). `adapter.bin` only where there is one.
+//! `weights.bin`, little-endian: rows + 1 (u64), weights (u64), then offsets (u32), targets (u32), weights (f32). `factors.bin`, little-endian: k
+//! (u64), items (u64), then item keys (u32), factors (f32), YᵀY (f32). It and `adapter.bin` are there only where there is something to keep.
 
 use std::{
     fs, io,
@@ -16,11 +17,12 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Adapter, FoldIn, ItemItem, Learned, Ranker};
+use super::{Adapter, Collaborative, Factors, FoldIn, Folding, ItemItem, Learned, Ranker};
 use crate::domain::Timestamp;
 
 const KIND: &str = "item-item";
 const WEIGHTS: &str = "weights.bin";
+const FACTORS: &str = "factors.bin";
 const ADAPTER: &str = "adapter.bin";
 const MANIFEST: &str = "manifest.json";
 /// Of the manifest: the fold-in's numbers are there, and one that a disk changed would still be a number.
@@ -75,12 +77,22 @@ struct Manifest<R> {
     trained_at: Timestamp,
     weights_sha256: String,
     fold_in: FoldIn,
-    /// Versions of the time before have neither.
+    /// Versions of the time before have none of these.
+    #[serde(default)]
+    factors: Option<FactorsFile>,
     #[serde(default)]
     adapter: Option<AdapterFile>,
     #[serde(default)]
     ranker: Ranker,
     report: R,
+}
+
+/// The factors beside the weights.
+#[derive(Serialize, Deserialize)]
+struct FactorsFile {
+    #[serde(flatten)]
+    folding: Folding,
+    sha256: String,
 }
 
 /// The adapter beside the weights.
@@ -107,14 +119,16 @@ impl Artefacts {
     /// Saves what was learned as the newest version and removes what is too many.
     pub fn save<R: Serialize>(&self, learned: Learned, report: R, trained_at: Timestamp) -> Result<Kept<R>, ArtefactError> {
         let version = self.next_version(trained_at)?;
-        let weights = encoded(&learned.item_item);
+        let weights = encoded(&learned.collaborative.item_item);
+        let factors = learned.collaborative.factors.as_ref().map(|factors| (encoded_factors(factors), factors.folding()));
         let adapter = learned.adapter.as_ref().map(|adapter| (adapter.encoded(), adapter.model_version().to_owned()));
         let manifest = Manifest {
             format: FORMAT,
             catalogue: self.catalogue.clone(),
             trained_at,
             weights_sha256: hex::encode(Sha256::digest(&weights)),
-            fold_in: learned.item_item.fold_in(),
+            fold_in: learned.collaborative.fold_in(),
+            factors: factors.as_ref().map(|(bytes, folding)| FactorsFile { folding: *folding, sha256: hex::encode(Sha256::digest(bytes)) }),
             adapter: adapter
                 .as_ref()
                 .map(|(bytes, model_version)| AdapterFile { model_version: model_version.clone(), sha256: hex::encode(Sha256::digest(bytes)) }),
@@ -127,6 +141,9 @@ impl Artefacts {
         }
         fs::create_dir_all(&temporary).map_err(at(&temporary))?;
         write_durably(&temporary.join(WEIGHTS), &weights)?;
+        if let Some((bytes, _)) = &factors {
+            write_durably(&temporary.join(FACTORS), bytes)?;
+        }
         if let Some((bytes, _)) = &adapter {
             write_durably(&temporary.join(ADAPTER), bytes)?;
         }
@@ -209,6 +226,13 @@ impl Artefacts {
             };
             let weights = whole(WEIGHTS, &manifest.weights_sha256)?;
             let item_item = decoded(&weights, manifest.fold_in).ok_or_else(|| format!("{WEIGHTS} does not hold weights"))?;
+            let factors = match &manifest.factors {
+                Some(file) => {
+                    let bytes = whole(FACTORS, &file.sha256)?;
+                    Some(decoded_factors(&bytes, file.folding).ok_or_else(|| format!("{FACTORS} does not hold factors"))?)
+                }
+                None => None,
+            };
             let adapter = match &manifest.adapter {
                 Some(file) => {
                     let bytes = whole(ADAPTER, &file.sha256)?;
@@ -217,7 +241,7 @@ impl Artefacts {
                 None => None,
             };
             let ranker = manifest.ranker.clone();
-            Ok((manifest, Learned { item_item, adapter, ranker }))
+            Ok((manifest, Learned { collaborative: Collaborative { item_item, factors }, adapter, ranker }))
         };
         match read() {
             Ok((manifest, learned)) => Ok(Kept { version, trained_at: manifest.trained_at, report: manifest.report, learned }),
@@ -269,17 +293,51 @@ fn encoded(item_item: &ItemItem) -> Vec<u8> {
 }
 
 fn decoded(bytes: &[u8], fold_in: FoldIn) -> Option<ItemItem> {
-    let (offsets, rest) = bytes.split_first_chunk::<8>()?;
-    let (weights, rest) = rest.split_first_chunk::<8>()?;
-    let (offsets, weights) = (usize::try_from(u64::from_le_bytes(*offsets)).ok()?, usize::try_from(u64::from_le_bytes(*weights)).ok()?);
-    let (numbers, torn) = rest.as_chunks::<4>();
-    if !torn.is_empty() || weights.checked_mul(2)?.checked_add(offsets)? != numbers.len() {
+    let (offsets, weights, numbers) = headed(bytes)?;
+    if weights.checked_mul(2)?.checked_add(offsets)? != numbers.len() {
         return None;
     }
     let (offsets, numbers) = numbers.split_at(offsets);
     let (targets, weights) = numbers.split_at(weights);
-    let whole = |numbers: &[[u8; 4]]| numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect::<Vec<_>>();
-    ItemItem::from_parts(fold_in, whole(offsets), whole(targets), weights.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    ItemItem::from_parts(fold_in, integers(offsets), integers(targets), floats(weights))
+}
+
+fn encoded_factors(factors: &Factors) -> Vec<u8> {
+    let (rank, items, rows, gram) = factors.parts();
+    let mut bytes = Vec::with_capacity(16 + 4 * (items.len() + rows.len() + gram.len()));
+    bytes.extend((rank as u64).to_le_bytes());
+    bytes.extend((items.len() as u64).to_le_bytes());
+    bytes.extend(items.iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend(rows.iter().chain(gram).flat_map(|number| number.to_le_bytes()));
+    bytes
+}
+
+fn decoded_factors(bytes: &[u8], folding: Folding) -> Option<Factors> {
+    let (rank, items, numbers) = headed(bytes)?;
+    let (rows, gram) = (items.checked_mul(rank)?, rank.checked_mul(rank)?);
+    if items.checked_add(rows)?.checked_add(gram)? != numbers.len() {
+        return None;
+    }
+    let (items, numbers) = numbers.split_at(items);
+    let (rows, gram) = numbers.split_at(rows);
+    Factors::from_parts(folding, rank, integers(items), floats(rows), floats(gram))
+}
+
+/// Two counts, and the numbers after them.
+fn headed(bytes: &[u8]) -> Option<(usize, usize, &[[u8; 4]])> {
+    let (first, rest) = bytes.split_first_chunk::<8>()?;
+    let (second, rest) = rest.split_first_chunk::<8>()?;
+    let count = |bytes: &[u8; 8]| usize::try_from(u64::from_le_bytes(*bytes)).ok();
+    let (numbers, torn) = rest.as_chunks::<4>();
+    torn.is_empty().then_some((count(first)?, count(second)?, numbers))
+}
+
+fn integers(numbers: &[[u8; 4]]) -> Vec<u32> {
+    numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
+}
+
+fn floats(numbers: &[[u8; 4]]) -> Vec<f32> {
+    numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 #[cfg(test)]
@@ -293,7 +351,10 @@ mod tests {
         builder.push(ItemKey(5), vec![(ItemKey(2), 0.25)]);
         let item_item = builder.finish(FoldIn { half_life_events: Some(4.0), floor: 0.2, dislike: 0.25, graded: true });
         let adapter = Adapter::from_parts("model".into(), vec![strength, 0.5], vec![0.25, -1.0], vec![0.0, 0.125]);
-        Learned { item_item, adapter, ranker: Ranker { search: Some([strength; 11]), ..Ranker::default() } }
+        let folding = Folding { alpha: 8.0, lambda: 0.5, strength };
+        let factors = Factors::new(folding, 2, &[ItemKey(5), ItemKey(2)], &[strength, 0.25, -0.5, 1.0], vec![1.0, 0.5, 0.5, 2.0]);
+        let collaborative = Collaborative { item_item, factors };
+        Learned { collaborative, adapter, ranker: Ranker { search: Some([strength; 11]), ..Ranker::default() } }
     }
 
     fn time(ms: i64) -> Timestamp {
@@ -333,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_torn_version_is_named_and_the_last_good_one_is_used() {
-        for file in [WEIGHTS, ADAPTER, MANIFEST, CHECKSUM] {
+        for file in [WEIGHTS, FACTORS, ADAPTER, MANIFEST, CHECKSUM] {
             let folder = tempfile::tempdir().unwrap();
             let artefacts = Artefacts::new(folder.path(), "shop", 3);
             let good = artefacts.save(weights(1.0), "good".to_owned(), time(0)).unwrap();
@@ -357,6 +418,24 @@ mod tests {
             fs::write(&path, whole).unwrap();
             assert_eq!(newest(&artefacts).0.unwrap().version, torn.version, "it is whole again");
         }
+    }
+
+    #[test]
+    fn a_version_without_factors_has_no_file_for_them_and_one_of_the_time_before_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::new(folder.path(), "shop", 3);
+        let mut learned = weights(1.0);
+        learned.collaborative.factors = None;
+        let saved = artefacts.save(learned.clone(), "old".to_owned(), time(0)).unwrap();
+        let version = folder.path().join(KIND).join(&saved.version);
+        let manifest: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&fs::read(version.join(MANIFEST)).unwrap()).unwrap();
+        let before: serde_json::Map<_, _> = manifest.into_iter().filter(|(name, _)| name != "factors").collect();
+        let described = serde_json::to_vec(&before).unwrap();
+        fs::write(version.join(MANIFEST), &described).unwrap();
+        fs::write(version.join(CHECKSUM), hex::encode(Sha256::digest(&described))).unwrap();
+
+        assert!(!version.join(FACTORS).exists());
+        assert_eq!(newest(&artefacts).0.unwrap().learned, learned);
     }
 
     #[test]
@@ -415,13 +494,21 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_weights_are_refused() {
-        let good = encoded(&weights(1.0).item_item);
+        let good = encoded(&weights(1.0).collaborative.item_item);
         let mut too_many = good.clone();
         too_many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
 
         assert!(decoded(&good, FoldIn::default()).is_some());
         for bad in [&[][..], &good[..7], &good[..good.len() - 1], &good[..good.len() - 4], &too_many] {
             assert!(decoded(bad, FoldIn::default()).is_none());
+        }
+        let Some(factors) = weights(1.0).collaborative.factors else { panic!("there are factors") };
+        let good = encoded_factors(&factors);
+        let mut too_many = good.clone();
+        too_many[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(decoded_factors(&good, factors.folding()), Some(factors.clone()));
+        for bad in [&[][..], &good[..7], &good[..good.len() - 1], &good[..good.len() - 4], &too_many] {
+            assert!(decoded_factors(bad, factors.folding()).is_none());
         }
     }
 }

@@ -377,7 +377,7 @@ impl Inner {
         let table = self.columns.read();
         let slope = reasoning.scales[Feature::Collaborative as usize].slope;
         let mut because: Vec<(ItemKey, f32)> = match &reasoning.models.learned {
-            Some(published) if slope > 0.0 => published.learned.item_item.contributions(&reasoning.retrieved.folded, candidate.key),
+            Some(published) if slope > 0.0 => published.learned.collaborative.contributions(&reasoning.retrieved.folded, candidate.key),
             _ => Vec::new(),
         };
         because.retain(|(_, share)| *share > 0.0);

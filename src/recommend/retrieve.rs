@@ -11,7 +11,7 @@ use crate::{
     domain::{Actor, Embedding, Feature, ItemKey, Source, Timestamp},
     features::{Act, History, Loaded, Ranking, Recollection, Situation},
     index::{Hit, IndexError, QueryTerms, Search, VectorIndex},
-    learned::ItemItem,
+    learned::Collaborative,
 };
 
 use super::{
@@ -366,7 +366,7 @@ impl Inner {
                     &context,
                     eligible,
                     &known,
-                    models.learned.as_ref().filter(|_| inner.asks(Feature::Collaborative)).map(|published| &published.learned.item_item),
+                    models.learned.as_ref().filter(|_| inner.asks(Feature::Collaborative)).map(|published| &published.learned.collaborative),
                 )
             }
         };
@@ -419,7 +419,7 @@ impl Inner {
         context: &[ItemKey],
         mut eligible: Eligible,
         known: &Known,
-        weights: Option<&ItemItem>,
+        weights: Option<&Collaborative>,
     ) -> Local {
         let table = self.columns.read();
         let as_of = request.after.as_ref().map(|cursor| cursor.as_of);
@@ -431,17 +431,10 @@ impl Inner {
         if request.exclude_seen.unwrap_or(self.signals.excludes_seen()) {
             eligible.excluded.extend(&taste.seen);
         }
-        let candidates = self.settings.candidates;
-
         let folded = weights.map(|weights| weights.fold_in_weights(&taste.items)).unwrap_or_default();
         let scores = weights.map(|weights| weights.score(&folded)).unwrap_or_default();
-        let mut liked: Vec<(ItemKey, f32)> =
-            scores.iter().copied().filter(|(key, score)| *score > 0.0 && eligible.admit(&table, *key, request.now).is_some()).collect();
-        let better = |a: &(ItemKey, f32), b: &(ItemKey, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if liked.len() > candidates {
-            liked.select_nth_unstable_by(candidates, better);
-            liked.truncate(candidates);
-        }
+        let liked: Vec<(ItemKey, f32)> = scores.iter().copied().filter(|(_, score)| *score > 0.0).collect();
+        let liked = best_admitted(liked, self.settings.candidates, |key| eligible.admit(&table, key, request.now).is_some());
 
         // A later page goes on with the ranking of the first one, while that is remembered.
         let first_page = request.after.as_ref().and_then(|cursor| self.popularity.kept(cursor.ranking));
@@ -452,6 +445,7 @@ impl Inner {
         };
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
         let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
+        let candidates = self.settings.candidates;
         // With nothing else to go by (`is_the_list`) this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
         let wanted = if is_the_list { candidates } else { candidates.min(POPULAR_BESIDE_WORDS) };
         let best_first = eligible.category().map_or(popularity.best_first(), |category| popularity.best_of(category));
@@ -539,6 +533,29 @@ fn centre(embeddings: &[(ItemKey, Embedding)]) -> Option<Embedding> {
     Embedding::new(sum).ok()
 }
 
+/// The best `most` of those that are admitted, in any order. A few times as many are asked first: item factors score the whole catalogue, and to
+/// admit an item costs ten times what its score did.
+fn best_admitted(mut scored: Vec<(ItemKey, f32)>, most: usize, admit: impl Fn(ItemKey) -> bool) -> Vec<(ItemKey, f32)> {
+    let better = |a: &(ItemKey, f32), b: &(ItemKey, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let first = most.saturating_mul(4);
+    if scored.len() > first {
+        scored.select_nth_unstable_by(first, better);
+        let admitted: Vec<(ItemKey, f32)> = scored[..first].iter().copied().filter(|(key, _)| admit(*key)).collect();
+        if admitted.len() >= most {
+            scored = admitted;
+        } else {
+            scored.retain(|(key, _)| admit(*key));
+        }
+    } else {
+        scored.retain(|(key, _)| admit(*key));
+    }
+    if scored.len() > most {
+        scored.select_nth_unstable_by(most, better);
+        scored.truncate(most);
+    }
+    scored
+}
+
 /// The first `bytes` of a text, cut between characters.
 fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
@@ -556,6 +573,29 @@ pub(super) async fn within<T, E: std::fmt::Display>(deadline: Instant, part: Par
         Err(_) => {
             tracing::debug!(part = part.name(), "{} was too late", part.name());
             Err(part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_best_that_are_admitted_are_those_of_a_plain_sort(scores in prop::collection::vec(0u8..50, 0..60), most in 0usize..12, every in 1u32..9) {
+            let scored: Vec<(ItemKey, f32)> = scores.iter().enumerate().map(|(key, score)| (ItemKey(key as u32), f32::from(*score))).collect();
+            let admit = |key: ItemKey| key.0.is_multiple_of(every);
+
+            let mut found = best_admitted(scored.clone(), most, admit);
+
+            let mut plain: Vec<_> = scored.into_iter().filter(|(key, _)| admit(*key)).collect();
+            plain.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            plain.truncate(most);
+            found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            prop_assert_eq!(found, plain);
         }
     }
 }

@@ -7,10 +7,11 @@ use super::{
     fit::LAMBDAS,
     interactions::{Case, Histories, Interaction, Likes},
     item_knn::ItemKnn,
-    selection,
+    low_rank,
+    selection::{self, Model},
     settings::TrainingSettings,
 };
-use crate::learned::{FoldIn, ItemItem};
+use crate::learned::{Collaborative, FoldIn, ItemItem};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +20,13 @@ pub enum Learner {
     Ease,
     /// Item-kNN on all of it.
     ItemKnn,
+    /// Implicit ALS on all of it.
+    Als,
 }
 
 impl Learner {
     /// Its weights, learned from everything with the dials that answer the held-out likes best; `None` where that is too little. Blocks for seconds.
-    pub(super) fn fit(self, interactions: &[Interaction], settings: &TrainingSettings) -> Option<ItemItem> {
+    pub(super) fn fit(self, interactions: &[Interaction], settings: &TrainingSettings) -> Option<Collaborative> {
         let histories = Histories::collect(interactions);
         let (known, cases) = histories.hold_out(&FxHashSet::default());
         let (known, likes) = (known.likes(), histories.likes());
@@ -38,11 +41,16 @@ impl Learner {
                 if let Some(nearer) = self::best(near, &cases, |lambda| fit(&known, lambda)).filter(|nearer| nearer.score > best.score) {
                     best = nearer;
                 }
-                Some(fit(&likes, best.dial)?.with_fold_in(best.fold_in))
+                Some(fit(&likes, best.dial)?.with_fold_in(best.fold_in).into())
             }
             Self::ItemKnn => {
                 let best = best(ItemKnn::GRID, &cases, |knn| Some(knn.fit(&known, settings.neighbours)))?;
-                Some(best.dial.fit(&likes, settings.neighbours).with_fold_in(best.fold_in))
+                Some(best.dial.fit(&likes, settings.neighbours).with_fold_in(best.fold_in).into())
+            }
+            Self::Als => {
+                let best = best(low_rank::GRID.map(|als| als.suited(&known)), &cases, |als| als.factors(&known, 1.0))?;
+                let factors = Some(best.dial.factors(&likes, 1.0)?);
+                Some(Collaborative { item_item: ItemItem::default().with_fold_in(best.fold_in), factors })
             }
         };
         // A pool of its own, so that the given number of threads is kept; where the system has no threads left, the caller's pool does it.
@@ -59,12 +67,12 @@ struct Best<T> {
     score: f64,
 }
 
-/// The dial whose weights answer best, each with the half-life that suits it; the first of equals.
-fn best<T: Copy>(dials: impl IntoIterator<Item = T>, cases: &[Case], fit: impl Fn(T) -> Option<ItemItem>) -> Option<Best<T>> {
+/// The dial whose model answers best, each with the half-life that suits it; the first of equals.
+fn best<T: Copy, M: Model>(dials: impl IntoIterator<Item = T>, cases: &[Case], fit: impl Fn(T) -> Option<M>) -> Option<Best<T>> {
     let mut best: Option<Best<T>> = None;
     for dial in dials {
-        let Some(weights) = fit(dial) else { continue };
-        let (fold_in, marks) = selection::half_life(&weights, cases);
+        let Some(model) = fit(dial) else { continue };
+        let (fold_in, marks) = selection::half_life(&model, cases);
         let score = marks.mean();
         if best.as_ref().is_none_or(|best| score > best.score) {
             best = Some(Best { dial, fold_in, score });
@@ -88,7 +96,7 @@ mod tests {
         let like = |actor: u32, n: u32| Interaction { actor, item: ItemKey((actor % 2) * 10 + (actor + n * n) % 10), at_ms: i64::from(n), weight: 1.0 };
         let log: Vec<Interaction> = (0..40).flat_map(|actor| (0..5).map(move |n| like(actor, n))).collect();
 
-        for learner in [Learner::Ease, Learner::ItemKnn] {
+        for learner in [Learner::Ease, Learner::ItemKnn, Learner::Als] {
             let weights = learner.fit(&log, &settings()).unwrap();
 
             let scores = weights.score(&[(ItemKey(3), 1.0)]);
@@ -101,7 +109,7 @@ mod tests {
     fn a_log_in_which_nothing_goes_together_teaches_nothing() {
         let lonely: Vec<Interaction> = (0..50).map(|actor| Interaction { actor, item: ItemKey(actor), at_ms: 0, weight: 1.0 }).collect();
 
-        for learner in [Learner::Ease, Learner::ItemKnn] {
+        for learner in [Learner::Ease, Learner::ItemKnn, Learner::Als] {
             assert!(learner.fit(&lonely, &settings()).is_none() && learner.fit(&[], &settings()).is_none());
         }
     }

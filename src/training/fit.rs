@@ -1,7 +1,7 @@
-//! A log of interactions -> the item-item weights to publish, and a report of how they were chosen.
+//! A log of interactions -> the item-item weights to publish, item factors beside them where they help, and a report of how they were chosen.
 //!
-//! The newest likes of each actor are held out; EASE^R over a grid of λ, item-kNN over a small grid and blends of the two answer for them; the
-//! winner is fitted again on everything. Blocking and pure: seconds of computing, no clock, no I/O, the same input gives the same weights.
+//! The newest likes of each actor are held out; EASE^R over a grid of λ, item-kNN over a small grid, blends of the two and implicit ALS beside the best
+//! blend answer for them; the winner is fitted again on everything. Blocking and pure: seconds of computing, no clock, no I/O, the same input gives the same weights.
 
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,13 @@ use super::{
     ease::{self, Form, Plan},
     interactions::{Case, Histories, Interaction, Likes},
     item_knn::ItemKnn,
+    low_rank::{self, Beside, LowRank},
     selection,
     settings::TrainingSettings,
 };
 use crate::{
     domain::ItemKey,
-    learned::{FoldIn, ItemItem, ItemItemBuilder},
+    learned::{Collaborative, FoldIn, ItemItem, ItemItemBuilder},
 };
 
 /// λ by a factor of 4, then one step of 2 to either side of the best: NDCG is flat around the optimum (MovieLens .139 from 100 to 400).
@@ -54,7 +55,7 @@ pub enum TooLittle {
 /// What was tried, and how well it did on the held-out likes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
-    /// Such as `ease 64` or `knn 0.5 10`.
+    /// Such as `ease 64`, `knn 0.5 10` or `als 64 8 20 alone`.
     pub name: String,
     /// Mean NDCG@10.
     pub ndcg_at_10: f64,
@@ -85,6 +86,8 @@ pub struct Report {
     pub tail_share: f32,
     /// How histories are folded in.
     pub fold_in: FoldIn,
+    /// Whether implicit ALS is used, and why.
+    pub als: LowRank,
     /// Of what is published, on the held-out likes.
     pub ndcg_at_10: f64,
     /// Of the most liked items for everyone: the control.
@@ -99,16 +102,16 @@ pub struct Report {
 #[derive(Debug)]
 pub(super) struct Fitted {
     /// To be saved and published.
-    pub(super) item_item: ItemItem,
+    pub(super) collaborative: Collaborative,
     /// The same way of learning, without the held-out likes: what the questions may be asked of.
-    pub(super) known: ItemItem,
+    pub(super) known: Collaborative,
     /// The held-out likes.
     pub(super) cases: Vec<Case>,
     /// How it came about.
     pub(super) report: Report,
 }
 
-/// Learns item-item weights. What `asked` names is kept back for other questions until the choice is made. Blocks for seconds; call it from a
+/// Learns item-item weights, and factors where they help. What `asked` names is kept back for other questions until the choice is made. Blocks for seconds; call it from a
 /// thread that may.
 pub(super) fn fit(
     interactions: &[Interaction],
@@ -156,9 +159,13 @@ impl Fit<'_> {
         progress(Progress { stage: "blend", share: 0.8 });
         let (shares, weights) = self.choose_shares(ease.as_ref(), &knn);
         let (fold_in, marks) = selection::fold_in(&weights, self.histories.graded(), &self.cases);
-        let score = marks.mean();
-        self.note("fold-in".to_owned(), score);
+        self.note("fold-in".to_owned(), marks.mean());
         let weights = weights.with_fold_in(fold_in);
+        progress(Progress { stage: "ALS", share: 0.82 });
+        let beside = Beside { weights: &weights, marks: &marks, cases: &self.cases };
+        let (winner, reason) = low_rank::choose(&known, &beside, self.settings.memory_mb, &mut self.tried);
+        let score = winner.as_ref().map_or(marks.mean(), |winner| winner.score);
+        let used = winner.as_ref().map(|winner| winner.used);
 
         progress(Progress { stage: "fit on everything", share: 0.85 });
         let popularity: Vec<(ItemKey, f32)> = known.items.iter().zip(&known.by_item).map(|(item, actors)| (*item, actors.len() as f32)).collect();
@@ -173,6 +180,12 @@ impl Fit<'_> {
         // Item-kNN is also what reaches beyond the head.
         let all_knn = if shares.head > 0.0 || plan.head < likes.items.len() { knn.choice.fit(&likes, neighbours) } else { ItemItem::default() };
         let item_item = blend(&all_ease, &all_knn, shares, neighbours).with_fold_in(fold_in);
+        let completed = |item_item: ItemItem, factors| match used {
+            Some(used) if used.alone => Collaborative { item_item: ItemItem::default().with_fold_in(fold_in), factors },
+            _ => Collaborative { item_item, factors },
+        };
+        let factors = used.and_then(|used| used.als.factors(&likes, used.strength));
+        let collaborative = completed(item_item, factors);
         progress(Progress { stage: "done", share: 1.0 });
         let report = Report {
             actors: self.histories.actors.len(),
@@ -186,12 +199,13 @@ impl Fit<'_> {
             knn_share: shares.head,
             tail_share: shares.tail,
             fold_in,
+            als: LowRank { used, reason },
             ndcg_at_10: score,
             popularity_ndcg_at_10: popularity,
             tried: self.tried,
-            weights: item_item.len(),
+            weights: collaborative.item_item.len(),
         };
-        Ok(Fitted { item_item, known: weights, cases: self.cases, report })
+        Ok(Fitted { collaborative, known: completed(weights, winner.map(|winner| winner.factors)), cases: self.cases, report })
     }
 
     fn note(&mut self, name: String, ndcg_at_10: f64) {
@@ -206,12 +220,12 @@ impl Fit<'_> {
             let weights = choice.fit(known, self.settings.neighbours);
             let (fold_in, marks) = selection::half_life(&weights, &self.cases);
             let score = marks.mean();
-            self.note(format!("knn {} {}", choice.asymmetry, choice.shrink), score);
+            self.note(choice.to_string(), score);
             if best.as_ref().is_none_or(|best| score > best.score) {
                 best = Some(Best { choice, weights, fold_in, score });
             }
         }
-        best.expect("the grid is a constant with four entries")
+        best.expect("the grid is a constant with seven entries")
     }
 
     fn choose_lambda(&mut self, known: &Likes, progress: &mut (dyn FnMut(Progress) + Send)) -> Option<Best<f32>> {
@@ -348,8 +362,8 @@ mod tests {
 
         let fitted = fit(&two_tastes(), &settings(), &mut |progress| shares.push(progress.share)).unwrap();
 
-        let history = fitted.item_item.fold_in_weights(&[(ItemKey(3), 1.0), (ItemKey(5), 1.0)]);
-        let mut scores = fitted.item_item.score(&history);
+        let history = fitted.collaborative.fold_in_weights(&[(ItemKey(3), 1.0), (ItemKey(5), 1.0)]);
+        let mut scores = fitted.collaborative.score(&history);
         scores.sort_by(|a, b| b.1.total_cmp(&a.1));
         assert!(scores[..5].iter().all(|(item, _)| item.0 < 20), "{scores:?}");
         assert!(fitted.report.ndcg_at_10 > fitted.report.popularity_ndcg_at_10, "{:?}", fitted.report);
@@ -362,7 +376,7 @@ mod tests {
         let two = fit(&two_tastes(), &TrainingSettings { threads: 2, ..settings() }, &mut |_| {}).unwrap();
 
         assert_eq!(one.report.tried, two.report.tried);
-        assert_eq!(one.item_item.len(), two.item_item.len());
+        assert_eq!(one.collaborative, two.collaborative);
     }
 
     #[test]
@@ -386,8 +400,8 @@ mod tests {
 
         for (log, settings) in [(&one_actor, &eager), (&one_item, &eager), (&twice, &eager), (&huge, &eager), (&dislikes, &eager), (&twice, &no_memory)] {
             if let Ok(fitted) = fit(log, settings, &mut |_| {}) {
-                let history = fitted.item_item.fold_in_weights(&[(ItemKey(3), f32::MAX), (ItemKey(5), -1.0)]);
-                assert!(fitted.item_item.score(&history).iter().all(|(_, score)| !score.is_nan()));
+                let history = fitted.collaborative.fold_in_weights(&[(ItemKey(3), f32::MAX), (ItemKey(5), -1.0)]);
+                assert!(fitted.collaborative.score(&history).iter().all(|(_, score)| !score.is_nan()));
             }
         }
         assert_eq!(fit(&twice, &no_memory, &mut |_| {}).unwrap().report.head, 0, "with no memory for EASE there is item-kNN");

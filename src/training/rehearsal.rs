@@ -26,7 +26,7 @@ use crate::{
     encoder::{EncodeError, Encoder, clean},
     features::{Popularity, Ranking, Situation},
     index::VectorIndex,
-    learned::{Adapter, Calibration, ItemItem, Learned, Ranker},
+    learned::{Adapter, Calibration, Collaborative, Learned, Ranker},
     telemetry::Compute,
 };
 
@@ -128,7 +128,7 @@ impl Rehearsal<'_> {
     }
 
     /// The map and the weights to publish beside the item-item weights; `known` are those that the questions may be asked of.
-    pub(super) async fn learn(&self, known: ItemItem, cases: &[Case]) -> Result<(Option<Adapter>, Ranker, Report), RehearsalError> {
+    pub(super) async fn learn(&self, known: Collaborative, cases: &[Case]) -> Result<(Option<Adapter>, Ranker, Report), RehearsalError> {
         let mut report = Report::default();
         let (on_some, on_all, judged) = self.adapter().await?;
         report.adapter = judged;
@@ -141,7 +141,7 @@ impl Rehearsal<'_> {
             let popularity = Popularity::new(self.rooms.popularity_half_life_days);
             self.compute.run(move || examples.popularity_without(&held_out, &popularity, Timestamp::now(), &columns, &signals)).await?
         };
-        let learned = Arc::new(Learned { item_item: known, adapter: on_some, ranker: Ranker::default() });
+        let learned = Arc::new(Learned { collaborative: known, adapter: on_some, ranker: Ranker::default() });
         let browse = cases.iter().map(|case| Asked { text: None, history: case.history.clone(), relevant: case.relevant.clone() });
         let browse = self.taught(browse, cases.len(), &popularity, &learned).await?;
         let searches = self.searches();

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::interactions::Case;
 use crate::{
     domain::ItemKey,
-    learned::{FoldIn, ItemItem},
+    learned::{Factors, FoldIn, ItemItem},
     measures::ndcg_at,
 };
 
@@ -23,9 +23,66 @@ const FLOOR: f32 = 0.2;
 /// How much a no counts against a yes.
 const DISLIKE: f32 = 0.25;
 
-/// NDCG@10 of `weights` on each question; what is in the history is not asked for.
-pub(super) fn judge(weights: &ItemItem, fold_in: FoldIn, cases: &[Case]) -> Marks {
-    mark(cases, |case, scores| weights.score_into(&fold_in.weights(&case.history), scores))
+/// What can be asked: a weighted history -> a score for each item key.
+pub(super) trait Model: Sync {
+    /// Into a table with one place an item key, which is cleared first.
+    fn score_into(&self, history: &[(ItemKey, f32)], scores: &mut Vec<f32>);
+}
+
+impl Model for ItemItem {
+    fn score_into(&self, history: &[(ItemKey, f32)], scores: &mut Vec<f32>) {
+        ItemItem::score_into(self, history, scores);
+    }
+}
+
+impl Model for Factors {
+    fn score_into(&self, history: &[(ItemKey, f32)], scores: &mut Vec<f32>) {
+        scores.clear();
+        scores.resize(self.width(), 0.0);
+        self.add_scores(history, scores);
+    }
+}
+
+/// NDCG@10 of `model` on each question; what is in the history is not asked for.
+pub(super) fn judge(model: &impl Model, fold_in: FoldIn, cases: &[Case]) -> Marks {
+    mark(cases, |case, scores| model.score_into(&fold_in.weights(&case.history), scores))
+}
+
+/// NDCG@10 of the weights with the factors beside them, once for each of `strengths`; each history is folded in once.
+pub(super) fn judge_sums(weights: &ItemItem, factors: &Factors, strengths: &[f32], cases: &[Case]) -> Vec<Marks> {
+    let of_case = |case: &Case| -> Vec<f64> {
+        let (linear, factored) = both(weights, factors, case);
+        let with = |strength: &f32| {
+            let at = |scores: &[f32], item: usize| scores.get(item).copied().unwrap_or(0.0);
+            let mut scores: Vec<f32> = (0..linear.len().max(factored.len())).map(|item| at(&linear, item) + strength * at(&factored, item)).collect();
+            ndcg(&mut scores, case)
+        };
+        strengths.iter().map(with).collect()
+    };
+    let by_case: Vec<Vec<f64>> = cases.par_iter().map(of_case).collect();
+    (0..strengths.len()).map(|place| Marks(by_case.iter().map(|marks| marks[place]).collect())).collect()
+}
+
+/// The mean best score of the weights over that of the factors: what brings both to one size. 1 where either has none.
+pub(super) fn ratio_of_best_scores(weights: &ItemItem, factors: &Factors, cases: &[Case]) -> f32 {
+    let best = |scores: &[f32]| scores.iter().copied().fold(0.0f32, f32::max);
+    let bests: Vec<(f32, f32)> = cases
+        .par_iter()
+        .map(|case| {
+            let (linear, factored) = both(weights, factors, case);
+            (best(&linear), best(&factored))
+        })
+        .collect();
+    let (linear, factored) = bests.iter().fold((0.0f64, 0.0f64), |(a, b), (x, y)| (a + f64::from(*x), b + f64::from(*y)));
+    if linear > 0.0 && factored > 0.0 { (linear / factored) as f32 } else { 1.0 }
+}
+
+fn both(weights: &ItemItem, factors: &Factors, case: &Case) -> (Vec<f32>, Vec<f32>) {
+    let history = weights.fold_in_weights(&case.history);
+    let (mut linear, mut factored) = (Vec::new(), Vec::new());
+    weights.score_into(&history, &mut linear);
+    Model::score_into(factors, &history, &mut factored);
+    (linear, factored)
 }
 
 /// How well each question was answered, in the order of the questions.
@@ -72,11 +129,15 @@ fn mark(cases: &[Case], score: impl Fn(&Case, &mut Vec<f32>) + Sync) -> Marks {
         .par_iter()
         .map_init(Vec::new, |scores, case| {
             score(case, scores);
-            let relevant: HashSet<ItemKey> = case.relevant.iter().copied().collect();
-            ndcg_at(DEPTH, &top(scores, &case.history), &relevant)
+            ndcg(scores, case)
         })
         .collect();
     Marks(marks)
+}
+
+fn ndcg(scores: &mut [f32], case: &Case) -> f64 {
+    let relevant: HashSet<ItemKey> = case.relevant.iter().copied().collect();
+    ndcg_at(DEPTH, &top(scores, &case.history), &relevant)
 }
 
 /// The best [`DEPTH`] items that are not in the history.
@@ -97,10 +158,10 @@ fn top(scores: &mut [f32], history: &[(ItemKey, f32)]) -> Vec<ItemKey> {
 }
 
 /// The best half-life, and how well it does.
-pub(super) fn half_life(weights: &ItemItem, cases: &[Case]) -> (FoldIn, Marks) {
+pub(super) fn half_life(model: &impl Model, cases: &[Case]) -> (FoldIn, Marks) {
     let simple = FoldIn::default();
     let ways = HALF_LIVES.map(|half_life| FoldIn { half_life_events: Some(half_life), floor: FLOOR, ..simple });
-    best((simple, judge(weights, simple, cases)), ways, |way| judge(weights, way, cases))
+    best((simple, judge(model, simple, cases)), ways, |way| judge(model, way, cases))
 }
 
 /// The best fold-in: half-life, then whether a no counts against and (where signals are `graded`) whether strength counts.

@@ -10,7 +10,8 @@ pub struct TrainingSettings {
     pub every_events: u64,
     /// Fewer good events than this teach nothing.
     pub min_events: usize,
-    /// Memory of the dense matrices of EASE^R, in MiB: it bounds how many of the most used items it can cover.
+    /// Memory of the dense matrices of EASE^R, in MiB: it bounds how many of the most used items it can cover. Also of the factors of
+    /// implicit ALS, which is left out where they do not fit.
     pub memory_mb: usize,
     /// Threads that compute; 0: one a core.
     pub threads: usize,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::Timestamp,
     features::{Columns, Signals},
-    learned::{Artefacts, ItemItem, Kept, Learned},
+    learned::{Artefacts, Collaborative, Kept, Learned},
     store::Store,
     telemetry::{Compute, Registry},
 };
@@ -83,7 +83,7 @@ struct State {
 #[derive(Serialize)]
 struct Reports<'a> {
     #[serde(flatten)]
-    item_item: &'a super::fit::Report,
+    collaborative: &'a super::fit::Report,
     #[serde(flatten)]
     rehearsed: super::rehearsal::Report,
 }
@@ -144,7 +144,7 @@ impl Trainer {
     }
 
     /// What one learner makes of the log by itself, published nowhere: a baseline. `None` where the log is too little for it.
-    pub async fn learn_alone(&self, learner: Learner) -> Result<Option<ItemItem>, TrainError> {
+    pub async fn learn_alone(&self, learner: Learner) -> Result<Option<Collaborative>, TrainError> {
         let failed = |error: &dyn std::fmt::Display| TrainError::Failed(error.to_string());
         let Inner { rooms, compute, .. } = &*self.0;
         let examples = Examples::read(&rooms.store, &rooms.columns, &rooms.signals, compute).await.map_err(|error| failed(&error))?;
@@ -205,12 +205,12 @@ impl Inner {
         let (events, users, interactions) = (examples.events, examples.users(), examples.interactions.len());
         let mut outcome = Outcome { at, published: false, version: None, reason: None, events, users, interactions, seconds: 0.0, report: Json::Null };
         match fitted {
-            Ok(Fitted { item_item, known, cases, report }) => {
+            Ok(Fitted { collaborative, known, cases, report }) => {
                 let rehearsal = Rehearsal { rooms: &self.rooms, compute: &self.compute, encoded: &self.encoded, examples: &examples };
                 let (adapter, ranker, rehearsed) = rehearsal.learn(known, &cases).await.map_err(|error| failed(&error))?;
-                let report = serde_json::to_value(Reports { item_item: &report, rehearsed }).map_err(|error| failed(&error))?;
+                let report = serde_json::to_value(Reports { collaborative: &report, rehearsed }).map_err(|error| failed(&error))?;
                 let inner = Arc::clone(self);
-                let save = move || inner.rooms.artefacts.save(Learned { item_item, adapter, ranker }, report, at);
+                let save = move || inner.rooms.artefacts.save(Learned { collaborative, adapter, ranker }, report, at);
                 let Kept { version, learned, report, .. } = self.compute.run(save).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
                 (self.rooms.publish)(version.clone(), Arc::new(learned));
                 outcome = Outcome { published: true, version: Some(version), report, ..outcome };

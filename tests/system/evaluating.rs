@@ -70,7 +70,7 @@ fn a_folder_is_replayed_against_baselines_into_a_table_json_and_a_page_twice_the
     assert!(table.contains("EASE^R") && table.contains("NDCG@10") && table.contains("popularity"), "{table}");
     assert!(ndcg(&report, "ease") > ndcg(&report, "popularity") && ndcg(&report, "ours") > ndcg(&report, "popularity"), "{table}");
     let names: Vec<&str> = report["policies"].as_array().unwrap().iter().map(|policy| policy["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ours", "popularity", "item-knn", "ease", "dense"], "without words there is no BM25");
+    assert_eq!(names, ["ours", "popularity", "item-knn", "ease", "als", "dense"], "without words there is no BM25");
     let (questions, units) = (report["data"]["questions"].as_u64().unwrap(), report["data"]["units"].as_u64().unwrap());
     assert!(questions > 60 && units == 40, "{report}");
     assert!(report["policies"].as_array().unwrap().iter().all(|policy| policy["n"] == questions && policy["measures"]["map@5"]["n"] == questions));

@@ -503,7 +503,7 @@ mod tests {
         #[test]
         fn the_best_that_are_admitted_are_those_of_a_plain_sort(scores in prop::collection::vec(0u8..50, 0..60), most in 0usize..12, every in 1u32..9) {
             let scored: Vec<(ItemKey, f32)> = scores.iter().enumerate().map(|(key, score)| (ItemKey(key as u32), f32::from(*score))).collect();
-            let admit = |key: ItemKey| key.0 % every == 0;
+            let admit = |key: ItemKey| key.0.is_multiple_of(every);
 
             let mut found = best_admitted(scored.clone(), most, admit);
 

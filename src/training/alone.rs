@@ -44,7 +44,7 @@ impl Learner {
                 Some(fit(&likes, best.dial)?.with_fold_in(best.fold_in).into())
             }
             Self::ItemKnn => {
-                let best = best(ItemKnn::GRID, &cases, |knn| Some(knn.fit(&known, settings.neighbours)))?;
+                let best = best(ItemKnn::COSINE.into_iter().chain(ItemKnn::BM25), &cases, |knn| Some(knn.fit(&known, settings.neighbours)))?;
                 Some(best.dial.fit(&likes, settings.neighbours).with_fold_in(best.fold_in).into())
             }
             Self::Als => {

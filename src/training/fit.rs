@@ -11,7 +11,7 @@ use super::{
     interactions::{Case, Histories, Interaction, Likes},
     item_knn::ItemKnn,
     low_rank::{self, Beside, LowRank},
-    selection,
+    selection::{self, Marks},
     settings::TrainingSettings,
 };
 use crate::{
@@ -154,10 +154,12 @@ struct Best<T> {
 impl Fit<'_> {
     fn run(mut self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Fitted, TooLittle> {
         let known = self.known.likes();
-        let knn = self.choose_knn(&known, progress);
+        progress(Progress { stage: "item-kNN", share: 0.0 });
+        let (cosine, bm25) = (self.choose_knn(&ItemKnn::COSINE, &known), self.choose_knn(&ItemKnn::BM25, &known));
         let ease = self.choose_lambda(&known, progress);
         progress(Progress { stage: "blend", share: 0.8 });
-        let (shares, weights) = self.choose_shares(ease.as_ref(), &knn);
+        let (knn, blended) = self.choose_blend(ease.as_ref(), cosine, bm25);
+        let Blended { shares, weights, .. } = blended;
         let (fold_in, marks) = selection::fold_in(&weights, self.histories.graded(), &self.cases);
         self.note("fold-in".to_owned(), marks.mean());
         let weights = weights.with_fold_in(fold_in);
@@ -178,7 +180,7 @@ impl Fit<'_> {
         let neighbours = self.settings.neighbours;
         let all_ease = if shares.head < 1.0 { ease::fit(&likes, lambda, plan, neighbours).unwrap_or_default() } else { ItemItem::default() };
         // Item-kNN is also what reaches beyond the head.
-        let all_knn = if shares.head > 0.0 || plan.head < likes.items.len() { knn.choice.fit(&likes, neighbours) } else { ItemItem::default() };
+        let all_knn = if shares.head > 0.0 || plan.head < likes.items.len() { knn.fit(&likes, neighbours) } else { ItemItem::default() };
         let item_item = blend(&all_ease, &all_knn, shares, neighbours).with_fold_in(fold_in);
         let completed = |item_item: ItemItem, factors| match used {
             Some(used) if used.alone => Collaborative { item_item: ItemItem::default().with_fold_in(fold_in), factors },
@@ -195,7 +197,7 @@ impl Fit<'_> {
             head: plan.head,
             form: plan.form,
             lambda,
-            knn: knn.choice,
+            knn,
             knn_share: shares.head,
             tail_share: shares.tail,
             fold_in,
@@ -213,10 +215,9 @@ impl Fit<'_> {
         self.tried.push(Tried { name, ndcg_at_10 });
     }
 
-    fn choose_knn(&mut self, known: &Likes, progress: &mut (dyn FnMut(Progress) + Send)) -> Best<ItemKnn> {
-        progress(Progress { stage: "item-kNN", share: 0.0 });
+    fn choose_knn(&mut self, grid: &[ItemKnn], known: &Likes) -> Option<Best<ItemKnn>> {
         let mut best: Option<Best<ItemKnn>> = None;
-        for choice in ItemKnn::GRID {
+        for &choice in grid {
             let weights = choice.fit(known, self.settings.neighbours);
             let (fold_in, marks) = selection::half_life(&weights, &self.cases);
             let score = marks.mean();
@@ -225,7 +226,14 @@ impl Fit<'_> {
                 best = Some(Best { choice, weights, fold_in, score });
             }
         }
-        best.expect("the grid is a constant with seven entries")
+        best
+    }
+
+    /// Cosine, unless BM25 makes a clearly better blend: alone it often does, but beside EASE^R little is left to choose between the two.
+    fn choose_blend(&mut self, ease: Option<&Best<f32>>, cosine: Option<Best<ItemKnn>>, bm25: Option<Best<ItemKnn>>) -> (ItemKnn, Blended) {
+        let mut blends = cosine.into_iter().chain(bm25).map(|knn| (knn.choice, self.choose_shares(ease, &knn)));
+        let simple = blends.next().expect("the grids are constants with entries");
+        blends.find(|(_, blended)| blended.marks.clearly_better_than(&simple.1.marks)).unwrap_or(simple)
     }
 
     fn choose_lambda(&mut self, known: &Likes, progress: &mut (dyn FnMut(Progress) + Send)) -> Option<Best<f32>> {
@@ -254,19 +262,22 @@ impl Fit<'_> {
     }
 
     /// The best shares of item-kNN, and the blended weights.
-    fn choose_shares(&mut self, ease: Option<&Best<f32>>, knn: &Best<ItemKnn>) -> (Shares, ItemItem) {
-        let Some(ease) = ease else { return (Shares { head: 1.0, tail: 1.0 }, knn.weights.clone()) };
+    fn choose_shares(&mut self, ease: Option<&Best<f32>>, knn: &Best<ItemKnn>) -> Blended {
+        let Some(ease) = ease else {
+            let marks = selection::judge(&knn.weights, knn.fold_in, &self.cases);
+            return Blended { shares: Shares { head: 1.0, tail: 1.0 }, weights: knn.weights.clone(), marks };
+        };
         // The ends first: a blend has to earn its place.
         let (head, fold_in) = if knn.score > ease.score { (1.0, knn.fold_in) } else { (0.0, ease.fold_in) };
-        let mut best: Option<(Shares, f64, ItemItem)> = None;
+        let mut best: Option<Blended> = None;
         let mut attempt = |shares: Shares, tried: &mut Vec<Tried>| {
             let blended = blend(&ease.weights, &knn.weights, shares, self.settings.neighbours);
-            let score = selection::judge(&blended, fold_in, &self.cases).mean();
-            tried.push(Tried { name: format!("blend {} tail {}", shares.head, shares.tail), ndcg_at_10: score });
-            if best.as_ref().is_none_or(|(_, least, _)| score > *least) {
-                best = Some((shares, score, blended));
+            let marks = selection::judge(&blended, fold_in, &self.cases);
+            tried.push(Tried { name: format!("blend {} tail {} of {}", shares.head, shares.tail, knn.choice), ndcg_at_10: marks.mean() });
+            if best.as_ref().is_none_or(|best| marks.better_than(&best.marks)) {
+                best = Some(Blended { shares, weights: blended, marks });
             }
-            best.as_ref().map_or(shares, |(shares, ..)| *shares)
+            best.as_ref().map_or(shares, |best| best.shares)
         };
         let mut tried = Vec::new();
         let mut shares = Shares { head, tail: TAIL_SHARES[0] };
@@ -277,8 +288,15 @@ impl Fit<'_> {
             attempt(Shares { head, ..shares }, &mut tried);
         }
         self.tried.extend(tried);
-        best.map_or_else(|| (shares, ease.weights.clone()), |(shares, _, weights)| (shares, weights))
+        best.expect("every tail share was tried")
     }
+}
+
+/// A blend, and how it answers.
+struct Blended {
+    shares: Shares,
+    weights: ItemItem,
+    marks: Marks,
 }
 
 /// How much of a blend is item-kNN.

@@ -118,6 +118,10 @@ fn pool(groups: &mut Vec<Group>, mut group: Group) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand_pcg::{
+        Pcg64Mcg,
+        rand_core::{Rng, SeedableRng},
+    };
 
     use super::*;
     use crate::domain::Feature;
@@ -126,14 +130,15 @@ mod tests {
 
     /// Fifty candidates a question; one of a score of x from 0 to 1 was wanted with a chance of x³.
     fn questions(count: usize) -> Vec<Question> {
-        let random = |i: usize| ((i.wrapping_mul(2_654_435_761) >> 7) % 10_007) as f32 / 10_007.0;
-        let of = |question: usize| {
-            let scores: Vec<f32> = (0..50).map(|place| random(question * 50 + place)).collect();
-            let relevant: Vec<usize> = (0..50).filter(|place| random(1_000_003 + (question * 50 + place) * 3) < scores[*place].powi(3)).collect();
+        let mut random = Pcg64Mcg::seed_from_u64(7);
+        let mut random = || (random.next_u32() >> 8) as f32 / (1 << 24) as f32;
+        let mut of = |_| {
+            let scores: Vec<f32> = (0..50).map(|_| random()).collect();
+            let relevant: Vec<usize> = (0..50).filter(|place| random() < scores[*place].powi(3)).collect();
             let candidates = scores.iter().map(|score| std::array::from_fn(|feature| if feature == 0 { *score } else { 0.0 })).collect();
             Question { wanted: relevant.len(), relevant, candidates }
         };
-        (0..count).map(of).collect()
+        (0..count).map(&mut of).collect()
     }
 
     #[test]

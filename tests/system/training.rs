@@ -17,7 +17,7 @@ const GROUPS: usize = 4;
 const ITEMS: usize = 40;
 const USERS: usize = 80;
 
-/// Forty items whose words say nothing, and users who like every item of one group.
+/// Forty items whose words say nothing, and users who like most items of one group, each in an order of his own.
 async fn fill(client: &Client) {
     let items: Vec<Json> = (0..ITEMS).map(|i| json!({"item_id": format!("i{i}"), "title": format!("Thing number {i}")})).collect();
     client.post("/items", &json!(items)).await;
@@ -26,7 +26,7 @@ async fn fill(client: &Client) {
         for item in (0..ITEMS).filter(|item| item % GROUPS == user % GROUPS && !(item / GROUPS + user / GROUPS).is_multiple_of(3)) {
             events.push(
                 json!({"event_id": format!("{user}/{item}"), "type": "purchase", "user_id": format!("u{user}"), "item_id": format!("i{item}"), "value": 10,
-                "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + item / 2, user % 24)}),
+                "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + (item / 2 + 7 * user) % 20, user % 24)}),
             );
         }
     }

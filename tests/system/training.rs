@@ -17,8 +17,13 @@ const GROUPS: usize = 4;
 const ITEMS: usize = 40;
 const USERS: usize = 80;
 
-/// Forty items whose words say nothing, and users who like most items of one group, each in an order of his own.
+/// Forty items whose words say nothing, and users who like most items of one group, all in the same order.
 async fn fill(client: &Client) {
+    fill_in_order(client, |_, item| item / 2).await;
+}
+
+/// As [`fill`], a like of an item by a user on such a day.
+async fn fill_in_order(client: &Client, day: impl Fn(usize, usize) -> usize) {
     let items: Vec<Json> = (0..ITEMS).map(|i| json!({"item_id": format!("i{i}"), "title": format!("Thing number {i}")})).collect();
     client.post("/items", &json!(items)).await;
     let mut events = Vec::new();
@@ -26,7 +31,7 @@ async fn fill(client: &Client) {
         for item in (0..ITEMS).filter(|item| item % GROUPS == user % GROUPS && !(item / GROUPS + user / GROUPS).is_multiple_of(3)) {
             events.push(
                 json!({"event_id": format!("{user}/{item}"), "type": "purchase", "user_id": format!("u{user}"), "item_id": format!("i{item}"), "value": 10,
-                "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + (item / 2 + 7 * user) % 20, user % 24)}),
+                "timestamp": format!("2025-01-{:02}T{:02}:00:00Z", 1 + day(user, item), user % 24)}),
             );
         }
     }
@@ -64,7 +69,8 @@ async fn training_swaps_weights_without_dropping_a_request_and_a_restart_loads_t
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let client = server.client();
-    fill(&client).await;
+    // Each in an order of his own: others' likes foretell anyone's newest, which is what chances are learned from.
+    fill_in_order(&client, |user, item| (item / 2 + 7 * user) % 20).await;
     let before = probe(&client).await;
     assert!(!is_collaborative(&before) && chances(&before).is_none(), "{before}");
     assert_eq!(client.get("/admin/train").await.good()["running"], false);

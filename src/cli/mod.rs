@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{Overrides, Settings},
+    encoder::end_computing,
     telemetry::start_logging,
 };
 
@@ -98,13 +99,12 @@ enum Command {
 pub fn run() -> ExitCode {
     let Cli { command, common } = Cli::parse();
     let overrides = Overrides { file: common.config, data: common.data, models: common.models, listen: common.listen, model: common.model };
-    match dispatch(&command, overrides) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = dispatch(&command, overrides).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    });
+    end_computing();
+    code
 }
 
 fn dispatch(command: &Command, overrides: Overrides) -> anyhow::Result<ExitCode> {

@@ -18,6 +18,7 @@ mod family;
 mod fetch;
 mod files;
 mod forward;
+mod gate;
 mod graph;
 mod halves;
 mod int8;
@@ -65,6 +66,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub use adopt::{Choices, add, remove};
 pub use bare::{BareModel, BareProduct};
 pub use clean::{MAX_CLEAN_CHARS, clean};
+pub use gate::end_computing;
 pub use manifest::{Architecture, Manifest, Pooling, Precision};
 pub use measure::{LayoutSpeed, Nearness, SHAPES, ShapeTime, Times, Turns, layout_speeds, layouts, times};
 pub use metrics::EncoderMetrics;
@@ -158,6 +160,7 @@ impl Encoder {
     pub fn start(model: &PreparedModel, settings: &EncoderSettings, metrics: &EncoderMetrics) -> Result<Self, PrepareError> {
         let wanted = settings.max_tokens;
         let settings = settings.for_model(model.manifest.max_tokens)?;
+        let _computing = gate::computing();
         let sessions = Sessions::start(model, &settings)?;
         let (count, provider) = (sessions.passes.len(), sessions.provider.name());
         let encoder = Self::with_sessions(model, &settings, metrics, sessions)?;

@@ -18,6 +18,7 @@ use super::{
     Answer, EncodeError, Encoded,
     cache::Cache,
     forward::Forward,
+    gate,
     metrics::EncoderMetrics,
     queue::{Lane, Queue, Short, TURNS, Work},
     tokens::{Frame, Tokens},
@@ -98,6 +99,8 @@ impl Worker {
             }
         }
         self.note(false);
+        let _computing = gate::computing();
+        drop(self.pass);
     }
 
     fn serve(&mut self, texts: &[Short]) {
@@ -208,7 +211,10 @@ impl Worker {
 
     fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, String> {
         let start = Instant::now();
-        let outcome = self.pass.run(rows);
+        let outcome = {
+            let _computing = gate::computing();
+            self.pass.run(rows)
+        };
         let metrics = &self.shared.metrics;
         metrics.forward_seconds.observe(start.elapsed().as_secs_f64());
         metrics.batch_texts.observe(rows.len() as f64);

@@ -257,7 +257,7 @@ pub(super) struct ItemAnswer<'a> {
     /// The ranker's additive score before arranging.
     score: f32,
     /// The chance that the user goes on to like it: how often items of such a score did come next, in what training held out. Boosts apart; absent
-    /// until a training has seen enough.
+    /// until a training has seen enough, and from degraded answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<f32>,
     /// Where it was found: semantic, lexical, collaborative, similar, popular, profile, fresh, vectors; nowhere where a rule brought it.

@@ -214,7 +214,8 @@ impl Inner {
         if rehearsed.is_none() {
             self.expose(&recommendation_id, &request, &page);
         }
-        let chances = models.chances(request.text.is_some(), &weights);
+        // Scores that lack a part come to something else.
+        let chances = models.chances(request.text.is_some(), &weights).filter(|_| degraded.is_empty());
         let reasons = Reasoning { wanted: understood.wanted(), language: understood.language(), retrieved: &retrieved, scales: &scales, models: &models };
         let items = page
             .into_iter()

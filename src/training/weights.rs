@@ -11,7 +11,7 @@ use crate::domain::{Feature, FeatureVector};
 
 /// What a weight is multiplied with.
 const FACTORS: [f32; 7] = [0.0, 0.25, 0.5, 0.707, 1.414, 2.0, 4.0];
-/// What a weight of 0 is tried at.
+/// What a weight that came down to 0 is tried at.
 const BEGINNINGS: [f32; 2] = [0.05, 0.2];
 /// How often all features are gone through at most.
 const MOST_ROUNDS: usize = 6;
@@ -69,8 +69,8 @@ fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
     let mean = |weights: &FeatureVector| marks(questions, weights).iter().sum::<f64>() / questions.len().max(1) as f64;
     let (mut weights, mut best) = (*start, mean(start));
     let moves = |feature: Feature| questions.iter().any(|question| question.candidates.iter().any(|candidate| candidate[feature as usize] != 0.0));
-    // What is rejected is no matter of taste.
-    let features = Feature::ALL.into_iter().filter(|feature| *feature != Feature::Rejected && moves(*feature));
+    // What is rejected is no matter of taste, and what is set to 0 is turned off.
+    let features = Feature::ALL.into_iter().filter(|feature| *feature != Feature::Rejected && start[*feature as usize] != 0.0 && moves(*feature));
     let mut features: Vec<usize> = features.map(|feature| feature as usize).collect();
     // Only ratios matter, so the one that counts most stays as it is: those that these questions say nothing of (the history, where nobody who
     // searched had one) keep their ratio to it.
@@ -149,6 +149,13 @@ mod tests {
         assert!(found.weights[1] > 2.0 * 0.2, "{found:?}");
         assert!((found.weights[0] - 1.0).abs() < 1e-6, "only ratios matter");
         assert!(found.weights[2..].iter().all(|weight| (weight - 0.3).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_feature_that_is_set_to_0_stays_off_however_much_it_tells() {
+        let found = fit(&questions(300), &weights(1.0, 0.0)).unwrap();
+
+        assert_eq!(found.weights[1].to_bits(), 0.0_f32.to_bits(), "{found:?}");
     }
 
     #[test]

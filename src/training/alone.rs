@@ -35,6 +35,7 @@ impl Learner {
         }
         let learn = || match self {
             Self::Ease => {
+                let (known, likes) = (known.of_liked_items(), likes.of_liked_items());
                 let fit = |likes: &Likes, lambda: f32| ease::fit(likes, lambda, Plan::within(settings.memory_mb, likes), settings.neighbours);
                 let mut best = best(LAMBDAS, &cases, |lambda| fit(&known, lambda))?;
                 let near = [best.dial / 2.0, best.dial * 2.0];

@@ -48,10 +48,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The largest head that fits `memory_mb` MiB, and the cheaper form for it. Columns that nobody liked are left out.
+    /// The largest head that fits `memory_mb` MiB, and the cheaper form for it.
     pub(super) fn within(memory_mb: usize, likes: &Likes) -> Self {
         let numbers = memory_mb.saturating_mul(1 << 20) / size_of::<f32>();
-        let items = likes.by_item.iter().take_while(|actors| !actors.is_empty()).count();
+        let items = likes.items.len();
         let actors = likes.by_actor.iter().filter(|columns| !columns.is_empty()).count();
         // The factor and its inverse, items x items.
         let primal = (numbers / 2).isqrt().min(items);

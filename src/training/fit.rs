@@ -174,11 +174,13 @@ impl Fit<'_> {
         let popularity = selection::judge_popularity(&popularity, &self.cases).mean();
         drop(known);
         let likes = self.histories.likes();
-        let plan = Plan::within(self.settings.memory_mb, &likes);
         let lambda = ease.as_ref().map_or(LAMBDAS[2], |ease| ease.choice);
         drop(ease);
+        let head = likes.of_liked_items();
+        let plan = Plan::within(self.settings.memory_mb, &head);
         let neighbours = self.settings.neighbours;
-        let all_ease = if shares.head < 1.0 { ease::fit(&likes, lambda, plan, neighbours).unwrap_or_default() } else { ItemItem::default() };
+        let all_ease = if shares.head < 1.0 { ease::fit(&head, lambda, plan, neighbours).unwrap_or_default() } else { ItemItem::default() };
+        drop(head);
         // Item-kNN is also what reaches beyond the head.
         let all_knn = if shares.head > 0.0 || plan.head < likes.items.len() { knn.fit(&likes, neighbours) } else { ItemItem::default() };
         let item_item = blend(&all_ease, &all_knn, shares, neighbours).with_fold_in(fold_in);
@@ -237,16 +239,17 @@ impl Fit<'_> {
     }
 
     fn choose_lambda(&mut self, known: &Likes, progress: &mut (dyn FnMut(Progress) + Send)) -> Option<Best<f32>> {
-        let plan = Plan::within(self.settings.memory_mb, known);
+        let known = known.of_liked_items();
+        let plan = Plan::within(self.settings.memory_mb, &known);
         let mut best: Option<Best<f32>> = None;
         for (step, lambda) in LAMBDAS.into_iter().enumerate() {
             progress(Progress { stage: "EASE", share: 0.1 + 0.1 * step as f32 });
-            self.try_lambda(known, plan, lambda, &mut best);
+            self.try_lambda(&known, plan, lambda, &mut best);
         }
         let coarse = best.as_ref()?.choice;
         for (step, lambda) in [coarse / 2.0, coarse * 2.0].into_iter().enumerate() {
             progress(Progress { stage: "EASE", share: 0.6 + 0.1 * step as f32 });
-            self.try_lambda(known, plan, lambda, &mut best);
+            self.try_lambda(&known, plan, lambda, &mut best);
         }
         best
     }

@@ -144,6 +144,21 @@ pub(super) struct Likes {
     pub(super) by_item: Vec<Vec<u32>>,
 }
 
+impl Likes {
+    /// Only the items that somebody likes, the most liked first: where likes are held out, their order and who is left must say nothing of those.
+    pub(super) fn of_liked_items(&self) -> Self {
+        let mut kept: Vec<usize> = (0..self.items.len()).filter(|column| !self.by_item[*column].is_empty()).collect();
+        kept.sort_unstable_by_key(|column| (std::cmp::Reverse(self.by_item[*column].len()), self.items[*column]));
+        let mut place = vec![0; self.items.len()];
+        kept.iter().zip(0u32..).for_each(|(column, new)| place[*column] = new);
+        Self {
+            items: kept.iter().map(|column| self.items[*column]).collect(),
+            by_actor: self.by_actor.iter().map(|columns| columns.iter().map(|column| place[*column as usize]).collect()).collect(),
+            by_item: kept.iter().map(|column| self.by_item[*column].clone()).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +204,16 @@ mod tests {
 
         assert_eq!(likes.items, [ItemKey(9), ItemKey(4)]);
         assert_eq!(likes.by_item, [vec![0, 1], vec![0]]);
+    }
+
+    #[test]
+    fn a_column_whose_likes_are_all_held_out_did_not_end_the_head() {
+        let (items, actors) = ([ItemKey(9), ItemKey(4), ItemKey(7)], [vec![0, 2], vec![2]]);
+        let likes = Likes { items: items.into(), by_actor: actors.into(), by_item: vec![vec![0], vec![], vec![0, 1]] };
+
+        let known = likes.of_liked_items();
+
+        assert_eq!(known.items, [ItemKey(7), ItemKey(9)]);
+        assert_eq!((known.by_actor, known.by_item), (vec![vec![1, 0], vec![0]], vec![vec![0, 1], vec![0]]));
     }
 }

@@ -42,6 +42,9 @@ impl Affinity {
 
     /// The shares of the item's labels, added up; divided by the root of their number, as one label that fits says more alone than among many.
     pub(super) fn with(&self, facts: &ItemFacts) -> f32 {
+        if self.is_empty() {
+            return 0.0; // without a hash for each label of a thousand candidates
+        }
         let (mut sum, mut count) = (0.0, 0_u16);
         labels(facts, |label| {
             sum += self.0.get(&label).copied().unwrap_or(0.0);

@@ -78,6 +78,9 @@ pub(super) fn parts(candidate: &Candidate, scales: &Scales) -> FeatureVector {
 
 impl Scale {
     fn of(values: impl Iterator<Item = f32> + Clone, weight: f32) -> Self {
+        if weight == 0.0 {
+            return Self { mean: 0.0, slope: 0.0 };
+        }
         let known = values.filter(|value| value.is_finite());
         let count = known.clone().count().max(1) as f64;
         let mean = known.clone().map(f64::from).sum::<f64>() / count;

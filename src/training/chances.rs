@@ -25,7 +25,7 @@ pub(super) struct CameTrue {
 }
 
 /// A line from scores to chances, and how it did. `None` where too little came true, or where the line says no more than one rate for all would.
-pub(super) fn fit(questions: &[Question], weights: &FeatureVector) -> Option<(Calibration, CameTrue)> {
+pub(super) fn fit(questions: &[Question<'_>], weights: &FeatureVector) -> Option<(Calibration, CameTrue)> {
     let lists: Vec<Vec<Scored>> = questions.iter().map(|question| scored(question, weights)).collect();
     let calibration = Calibration::new(*weights, knots(lists.iter().flatten().copied().collect()))?;
     let (mut expected, mut observed, mut count, mut loss, mut loss_of_one_rate) = (0.0, 0.0, 0, 0.0, 0.0);
@@ -56,7 +56,7 @@ struct Scored {
 }
 
 /// The candidates, best first.
-fn scored(question: &Question, weights: &FeatureVector) -> Vec<Scored> {
+fn scored(question: &Question<'_>, weights: &FeatureVector) -> Vec<Scored> {
     let score = |candidate: &FeatureVector| candidate.iter().zip(weights).map(|(part, weight)| part * weight).sum();
     let one = |(place, candidate): (usize, &FeatureVector)| Scored { score: score(candidate), is_wanted: question.relevant.contains(&place) };
     let mut scored: Vec<Scored> = question.candidates.iter().enumerate().map(one).collect();
@@ -129,14 +129,14 @@ mod tests {
     const WEIGHTS: FeatureVector = [1.0; Feature::ALL.len()];
 
     /// Fifty candidates a question; one of a score of x from 0 to 1 was wanted with a chance of x³.
-    fn questions(count: usize) -> Vec<Question> {
+    fn questions(count: usize) -> Vec<Question<'static>> {
         let mut random = Pcg64Mcg::seed_from_u64(7);
         let mut random = || (random.next_u32() >> 8) as f32 / (1 << 24) as f32;
         let mut of = |_| {
             let scores: Vec<f32> = (0..50).map(|_| random()).collect();
             let relevant: Vec<usize> = (0..50).filter(|place| random() < scores[*place].powi(3)).collect();
-            let candidates = scores.iter().map(|score| std::array::from_fn(|feature| if feature == 0 { *score } else { 0.0 })).collect();
-            Question { wanted: relevant.len(), relevant, candidates }
+            let candidates: Vec<FeatureVector> = scores.iter().map(|score| std::array::from_fn(|feature| if feature == 0 { *score } else { 0.0 })).collect();
+            Question { wanted: relevant.len(), relevant, candidates: candidates.leak() }
         };
         (0..count).map(&mut of).collect()
     }
@@ -156,7 +156,9 @@ mod tests {
     fn scores_that_say_nothing_and_too_few_that_came_true_make_no_line() {
         let mut noise = questions(400);
         for question in &mut noise {
-            question.candidates.iter_mut().enumerate().for_each(|(place, candidate)| candidate[0] = ((place * 37) % 50) as f32);
+            let mut candidates = question.candidates.to_vec();
+            candidates.iter_mut().enumerate().for_each(|(place, candidate)| candidate[0] = ((place * 37) % 50) as f32);
+            question.candidates = candidates.leak();
         }
 
         assert_eq!(fit(&noise, &[0.0; Feature::ALL.len()]), None, "one score for all");

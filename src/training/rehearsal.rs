@@ -239,16 +239,22 @@ impl Rehearsal<'_> {
         popularity: &Arc<Ranking>,
         learned: &Arc<Learned>,
     ) -> Result<Taught, RehearsalError> {
+        // All in one piece: 40 MB in a thousand small ones stay with the allocator's threads when they are freed.
+        let mut all: Vec<FeatureVector> = Vec::new();
         let mut answered = Vec::new();
         for Asked { text, history, relevant } in questions.step_by(count.div_ceil(MOST_QUESTIONS).max(1)) {
             let question = Situation { text, history, popularity: Arc::clone(popularity) };
             let Some(candidates) = self.rooms.rehearse.candidates(&question, learned).await else { continue };
             let relevant: FxHashSet<ItemKey> = relevant.into_iter().collect();
-            let places = candidates.iter().enumerate().filter(|(_, (key, _))| relevant.contains(key)).map(|(place, _)| place).collect();
-            answered.push(Question { relevant: places, wanted: relevant.len(), candidates: candidates.into_iter().map(|(_, features)| features).collect() });
+            let places: Vec<usize> = candidates.iter().enumerate().filter(|(_, (key, _))| relevant.contains(key)).map(|(place, _)| place).collect();
+            let begin = all.len();
+            all.extend(candidates.iter().map(|(_, features)| features));
+            answered.push((begin..all.len(), places, relevant.len()));
         }
         let start = self.rooms.rehearse.weights();
         let work = move || {
+            let question = |(candidates, relevant, wanted)| Question { candidates: &all[candidates], relevant, wanted };
+            let answered: Vec<Question<'_>> = answered.into_iter().map(question).collect();
             let found = weights::fit(&answered, &start)?;
             let weights = found.wins.then_some(found.weights);
             let (chances, came_true) = chances::fit(&answered, &weights.unwrap_or(start)).unzip();

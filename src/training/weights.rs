@@ -24,9 +24,9 @@ const FEWEST: usize = 40;
 
 /// What was asked, what could have been answered, and what was wanted.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct Question<'a> {
     /// What each feature adds to a candidate's score at weight 1.
-    pub(super) candidates: Vec<FeatureVector>,
+    pub(super) candidates: &'a [FeatureVector],
     /// Places of those that were wanted.
     pub(super) relevant: Vec<usize>,
     /// How many were wanted, found or not.
@@ -45,7 +45,7 @@ pub(super) struct Found {
 }
 
 /// Fits weights from `start` on. `None` with too few questions.
-pub(super) fn fit(questions: &[Question], start: &FeatureVector) -> Option<Found> {
+pub(super) fn fit(questions: &[Question<'_>], start: &FeatureVector) -> Option<Found> {
     if questions.len() < FEWEST {
         return None;
     }
@@ -55,7 +55,7 @@ pub(super) fn fit(questions: &[Question], start: &FeatureVector) -> Option<Found
     let mut weights = [0.0; Feature::ALL.len()];
     for part in 0..PARTS {
         let (ours, others): (Vec<_>, Vec<_>) = questions.iter().enumerate().partition(|(place, _)| place % PARTS != part);
-        let [ours, others] = [ours, others].map(|part| part.into_iter().map(|(_, question)| question).collect::<Vec<&Question>>());
+        let [ours, others] = [ours, others].map(|part| part.into_iter().map(|(_, question)| question).collect::<Vec<&Question<'_>>>());
         let fitted = ascend(&ours, start);
         before.extend(marks(&others, start));
         after.extend(marks(&others, &fitted));
@@ -65,7 +65,7 @@ pub(super) fn fit(questions: &[Question], start: &FeatureVector) -> Option<Found
     Some(Found { weights, before: before.mean(), after: after.mean(), wins: after.better_than(&before) })
 }
 
-fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
+fn ascend(questions: &[&Question<'_>], start: &FeatureVector) -> FeatureVector {
     let mean = |weights: &FeatureVector| marks(questions, weights).iter().sum::<f64>() / questions.len().max(1) as f64;
     let (mut weights, mut best) = (*start, mean(start));
     let moves = |feature: Feature| questions.iter().any(|question| question.candidates.iter().any(|candidate| candidate[feature as usize] != 0.0));
@@ -98,11 +98,11 @@ fn ascend(questions: &[&Question], start: &FeatureVector) -> FeatureVector {
 }
 
 /// NDCG@10 of each question.
-fn marks(questions: &[&Question], weights: &FeatureVector) -> Vec<f64> {
+fn marks(questions: &[&Question<'_>], weights: &FeatureVector) -> Vec<f64> {
     questions.par_iter().map(|question| mark(question, weights)).collect()
 }
 
-fn mark(question: &Question, weights: &FeatureVector) -> f64 {
+fn mark(question: &Question<'_>, weights: &FeatureVector) -> f64 {
     let score = |candidate: &FeatureVector| candidate.iter().zip(weights).map(|(part, weight)| part * weight).sum::<f32>();
     let scores: Vec<f32> = question.candidates.iter().map(score).collect();
     // Only the ranks of what was wanted matter, so nothing is sorted.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     /// What was wanted has the largest second feature, but for every third question; the first is noise, and the third is 0.
-    fn questions(count: usize) -> Vec<Question> {
+    fn questions(count: usize) -> Vec<Question<'static>> {
         let noise = |i: usize| ((i * 7_919 + 13) % 101) as f32 / 50.0 - 1.0;
         let candidate = |question: usize, place: usize| {
             let mut features = [0.0; Feature::ALL.len()];
@@ -130,7 +130,7 @@ mod tests {
             let candidates: Vec<FeatureVector> = (0..50).map(|place| candidate(question, place)).collect();
             let by = usize::from(!question.is_multiple_of(3));
             let wanted = (0..50).max_by(|a, b| candidates[*a][by].total_cmp(&candidates[*b][by])).unwrap();
-            Question { candidates, relevant: vec![wanted], wanted: 1 }
+            Question { candidates: candidates.leak(), relevant: vec![wanted], wanted: 1 }
         };
         (0..count).map(of).collect()
     }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_question_is_marked_as_its_sorted_list_would_be() {
         let one = |score: f32| std::array::from_fn(|feature| if feature == 0 { score } else { 0.0 });
-        let question = Question { candidates: vec![one(0.1), one(0.9), one(0.5), one(0.5)], relevant: vec![0, 3], wanted: 3 };
+        let question = Question { candidates: &[one(0.1), one(0.9), one(0.5), one(0.5)], relevant: vec![0, 3], wanted: 3 };
 
         let expected = (1.0 / 4f64.log2() + 1.0 / 5f64.log2()) / (1.0 + 1.0 / 3f64.log2() + 0.5);
 

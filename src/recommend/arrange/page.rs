@@ -40,10 +40,13 @@ pub(in crate::recommend) struct Page {
     pub(in crate::recommend) more: bool,
 }
 
-/// Takes a page from an arranged list.
-pub(in crate::recommend) fn fill(list: Vec<Place>, mut slots: Slots<'_>) -> Page {
-    let shown: FxHashSet<ItemKey> = slots.shown.iter().copied().collect();
-    let (pinned, others) = apart(list.into_iter().filter(|place| !shown.contains(&place.ranked.candidate.key)), &slots);
+/// Takes a page from an arranged list. What comes after the page is not touched unless cold items are looked for in it: a place is 150 bytes, a list a thousand of them.
+pub(in crate::recommend) fn fill(mut list: Vec<Place>, mut slots: Slots<'_>) -> Page {
+    if !slots.shown.is_empty() {
+        let shown: FxHashSet<ItemKey> = slots.shown.iter().copied().collect();
+        list.retain(|place| !shown.contains(&place.ranked.candidate.key));
+    }
+    let pinned = pinned(&mut list, &slots);
     let (mut here, mut later, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for (at, place) in pinned {
         if at >= slots.limit {
@@ -57,42 +60,39 @@ pub(in crate::recommend) fn fill(list: Vec<Place>, mut slots: Slots<'_>) -> Page
     }
     let room = slots.limit - here.len();
     // Where the list ends before their positions, the pinned items of later pages close up.
-    let mut sequence = take(others.into_iter().chain(later), room, &mut slots.quotas, &mut held);
+    let mut rest = list.into_iter().chain(later);
+    let mut sequence = take(&mut rest, room, &mut slots.quotas, &mut held);
     let missing = slots.cold.slots.saturating_sub(here.iter().map(|(_, place)| place).chain(&sequence).filter(|place| slots.cold.is(place)).count());
-    give_places(missing, slots.cold, room, &mut sequence, &mut held, &mut slots.quotas);
+    if missing > 0 {
+        held.extend(rest.by_ref());
+        give_places(missing, slots.cold, room, &mut sequence, &mut held, &mut slots.quotas);
+    }
     for (at, place) in here {
         sequence.insert(at.min(sequence.len()), place);
     }
-    Page { places: sequence, more: !held.is_empty() }
+    Page { places: sequence, more: !held.is_empty() || rest.next().is_some() }
 }
 
-/// What is pinned to this page or a later one, by its place counted from this page's first, and what is not.
-fn apart(list: impl Iterator<Item = Place>, slots: &Slots<'_>) -> (Vec<(usize, Place)>, Vec<Place>) {
+/// Takes from the list what is pinned to this page or a later one, each with its place counted from this page's first.
+fn pinned(list: &mut Vec<Place>, slots: &Slots<'_>) -> Vec<(usize, Place)> {
     let first = slots.shown.len() + 1;
     let to_come = slots.pins.iter().filter(|(position, _)| *position >= first);
     let wanted: FxHashMap<ItemKey, usize> = to_come.map(|(position, key)| (*key, position - first)).collect();
-    let (mut pinned, mut others) = (Vec::new(), Vec::new());
-    for mut place in list {
-        match wanted.get(&place.ranked.candidate.key) {
-            Some(at) => {
-                place.arranged = Some(Arranged::Pinned);
-                pinned.push((*at, place));
-            }
-            None => others.push(place),
-        }
+    if wanted.is_empty() {
+        return Vec::new();
     }
+    let taken = list.extract_if(.., |place| wanted.contains_key(&place.ranked.candidate.key));
+    let mut pinned: Vec<(usize, Place)> =
+        taken.map(|place| (wanted[&place.ranked.candidate.key], Place { arranged: Some(Arranged::Pinned), ..place })).collect();
     pinned.sort_by_key(|(at, _)| *at);
-    (pinned, others)
+    pinned
 }
 
-/// The first so many that the quotas let pass; the others are held back. What comes up by that says why.
-fn take(list: impl Iterator<Item = Place>, room: usize, quotas: &mut Quotas<'_>, held: &mut Vec<Place>) -> Vec<Place> {
+/// The first so many that the quotas let pass; those before them that they do not are held back. What comes up by that says why.
+fn take(list: &mut impl Iterator<Item = Place>, room: usize, quotas: &mut Quotas<'_>, held: &mut Vec<Place>) -> Vec<Place> {
     let (mut taken, mut passed): (Vec<Place>, Option<Arranged>) = (Vec::new(), None);
-    for mut place in list {
-        if taken.len() == room {
-            held.push(place);
-            continue;
-        }
+    while taken.len() < room {
+        let Some(mut place) = list.next() else { break };
         match quotas.refusal(&place.ranked.candidate.facts) {
             Some(why) => {
                 passed.get_or_insert(why);
@@ -110,9 +110,6 @@ fn take(list: impl Iterator<Item = Place>, room: usize, quotas: &mut Quotas<'_>,
 
 /// The best cold items that were held back come in, as many as are missing, spread over the page, for the last that are not cold.
 fn give_places(missing: usize, cold: Cold, room: usize, sequence: &mut Vec<Place>, held: &mut Vec<Place>, quotas: &mut Quotas<'_>) {
-    if missing == 0 {
-        return;
-    }
     let (mut fresh, others): (Vec<Place>, Vec<Place>) = std::mem::take(held).into_iter().partition(|place| cold.is(place));
     *held = others;
     fresh.sort_by(|a, b| by_text(b).total_cmp(&by_text(a)).then(a.ranked.candidate.key.cmp(&b.ranked.candidate.key)));

@@ -8,6 +8,7 @@ use crate::{
     config::{DEFAULTS, Overrides, show},
     features::presets_table,
     http::hash_key,
+    recommend::weights_table,
 };
 
 #[derive(Subcommand)]
@@ -16,7 +17,7 @@ pub(super) enum ConfigCommand {
     Show,
     /// Print the defaults as a commented TOML file, to start one's own from
     Default,
-    /// Print what each kind of event says in each preset, as a Markdown table
+    /// Print what each kind of event says in each preset, and which features count otherwise, as Markdown tables
     Presets,
     /// Read an API key on standard input and print what goes into [http.keys]
     HashKey,
@@ -32,7 +33,7 @@ pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> anyhow::Res
             }
         }
         ConfigCommand::Default => print!("{DEFAULTS}"),
-        ConfigCommand::Presets => print!("{}", presets_table()),
+        ConfigCommand::Presets => print!("{}\n{}", presets_table(), weights_table()),
         ConfigCommand::HashKey => {
             let mut key = String::new();
             std::io::stdin().take(4_096).read_to_string(&mut key)?;

@@ -1,4 +1,4 @@
-//! Floor 5: the settings of all rooms. Preset (for `features`) ← `default.toml` ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
+//! Floor 5: the settings of all rooms. `default.toml` ← preset (for `features` and `recommend.weights`) ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
 //!
 //! The only place that reads the environment. Each section's struct lives in the room that it configures.
 
@@ -18,7 +18,7 @@ use crate::{
     http::HttpSettings,
     index::IndexSettings,
     ingest::IngestSettings,
-    recommend::RecommendSettings,
+    recommend::{RecommendSettings, weights_of},
     store::StoreSettings,
     telemetry::LogSettings,
     training::TrainingSettings,
@@ -149,15 +149,15 @@ pub fn show(overrides: &Overrides) -> Result<Vec<Shown>, ConfigError> {
 }
 
 fn figment(overrides: &Overrides) -> Result<Figment, ConfigError> {
-    let mut figment = Figment::from(Named { inner: Toml::string(DEFAULTS), name: "default" });
+    let mut own = Figment::new();
     if let Some(file) = &overrides.file {
         if !file.is_file() {
             return Err(ConfigError::NoFile(file.clone()));
         }
-        figment = figment.merge(Toml::file_exact(file));
+        own = own.merge(Toml::file_exact(file));
     }
     // Other INKLING_ names belong to tests, or to Kubernetes, which makes variables for every service.
-    figment = figment.merge(Env::prefixed("INKLING_").filter(|name| name.as_str().contains("__")).split("__"));
+    own = own.merge(Env::prefixed("INKLING_").filter(|name| name.as_str().contains("__")).split("__"));
     let path = |path: &PathBuf| path.to_string_lossy().into_owned();
     let flags = [
         ("paths.data", "--data", overrides.data.as_ref().map(path)),
@@ -167,13 +167,20 @@ fn figment(overrides: &Overrides) -> Result<Figment, ConfigError> {
     ];
     for (key, flag, value) in flags {
         if let Some(value) = value {
-            figment = figment.merge(Named { inner: Serialized::default(key, value), name: flag });
+            own = own.merge(Named { inner: Serialized::default(key, value), name: flag });
         }
     }
-    // Under all that: what the preset says, whoever chose it. An unknown one is refused when the settings are read.
-    let preset = figment.extract_inner::<String>("features.preset").ok().and_then(|name| Preset::from_name(&name));
-    let values = preset.map(|preset| Named { inner: Serialized::default("features", preset.values()), name: preset_source(preset) });
-    Ok(values.into_iter().fold(figment, Figment::join))
+    let mut figment = Figment::from(Named { inner: Toml::string(DEFAULTS), name: "default" });
+    // Over the defaults: what the preset says, whoever chose it. An unknown one is refused when the settings are read.
+    let chosen = figment.clone().merge(&own).extract_inner::<String>("features.preset").ok();
+    if let Some(preset) = chosen.and_then(|name| Preset::from_name(&name)) {
+        let name = preset_source(preset);
+        figment = figment.merge(Named { inner: Serialized::default("features", preset.values()), name });
+        for (feature, weight) in weights_of(preset) {
+            figment = figment.merge(Named { inner: Serialized::default(&format!("recommend.weights.{feature}"), weight), name });
+        }
+    }
+    Ok(figment.merge(own))
 }
 
 fn preset_source(preset: Preset) -> &'static str {
@@ -308,6 +315,21 @@ mod tests {
         assert!(source("features.events.click.weight").ends_with("inkling.toml"));
         assert_eq!(source("features.events.click.seen"), "preset news");
         assert_eq!(source("features.popularity_half_life_days"), "preset news");
+    }
+
+    #[test]
+    fn a_preset_lets_features_count_otherwise_and_what_is_set_counts_more() {
+        let support = with("[features]\npreset = \"support\"\n[recommend.weights]\npopularity = 0.0").unwrap().recommend.weights;
+        let shop = Settings::load(&Overrides::default()).unwrap().recommend.weights;
+
+        assert!((support.collaborative - 0.3).abs() < 1e-6 && support.popularity.abs() < 1e-6 && (support.semantic - shop.semantic).abs() < 1e-6);
+        for preset in Preset::ALL {
+            let settings = with(&format!("[features]\npreset = \"{}\"", preset.name())).unwrap();
+            let found: Dict = Figment::from(Serialized::defaults(&settings.recommend.weights)).extract().unwrap();
+            for (feature, weight) in weights_of(preset) {
+                assert!((found[*feature].to_f64().unwrap() - weight).abs() < 1e-6, "{} {feature}", preset.name());
+            }
+        }
     }
 
     #[test]

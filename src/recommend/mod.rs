@@ -46,7 +46,7 @@ pub use own_vectors::Nearness;
 pub use person::{Person, RecentItem};
 pub use policy::Policy;
 pub use request::{Arranged, Boost, Explanation, Intent, MAX_LIMIT, Part, Recommendation, RecommendationRequest, RecommendedItem, Understanding};
-pub use settings::{Arrangement, InvalidArrangement, RecommendSettings, Scenario, Weights};
+pub use settings::{Arrangement, InvalidArrangement, RecommendSettings, Scenario, Weights, weights_of, weights_table};
 pub use snapshot::{ModelSet, Models, OwnVectors, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 

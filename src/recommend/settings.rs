@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Feature, FeatureVector, NAME_RULE, is_name};
+use crate::{
+    domain::{Feature, FeatureVector, NAME_RULE, is_name},
+    features::Preset,
+};
 
 use super::request::MAX_LIMIT;
 
@@ -145,6 +148,30 @@ pub struct Weights {
     pub vectors: f32,
 }
 
+/// What a kind of site lets count otherwise than `default.toml` does; a guess to begin with, until its own events have fitted them. News are read while they are new and talked
+/// of; what a piece of music is called says little of it; who asks for help is helped by what answers the question, and by others' histories little.
+pub fn weights_of(preset: Preset) -> &'static [(&'static str, f64)] {
+    match preset {
+        Preset::Shop | Preset::Video => &[],
+        Preset::News => &[("popularity", 0.3), ("freshness", 0.3)],
+        Preset::Music => &[("popularity", 0.2), ("wording", 0.1)],
+        Preset::Support => &[("collaborative", 0.3), ("popularity", 0.2)],
+    }
+}
+
+/// [`weights_of`] as a Markdown table of the features that any preset lets count otherwise; – where `default.toml` holds.
+pub fn weights_table() -> String {
+    let mut features: Vec<&str> = Preset::ALL.iter().flat_map(|preset| weights_of(*preset)).map(|(feature, _)| *feature).collect();
+    features.sort_unstable();
+    features.dedup();
+    let row = |feature: &str| {
+        let cell = |preset: Preset| weights_of(preset).iter().find(|(name, _)| *name == feature).map_or("–".to_owned(), |(_, weight)| weight.to_string());
+        format!("| `{feature}` | {} |\n", Preset::ALL.map(cell).join(" | "))
+    };
+    let head = format!("| `recommend.weights` | {} |\n|---|{}\n", Preset::ALL.map(Preset::name).join(" | "), "---|".repeat(Preset::ALL.len()));
+    features.into_iter().map(row).fold(head, |table, row| table + &row)
+}
+
 impl Weights {
     /// No feature counts.
     pub const NONE: Self = Self {
@@ -180,5 +207,17 @@ impl Weights {
             Feature::Affinity => self.affinity,
             Feature::Vectors => self.vectors,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_weights_of_the_presets() {
+        let readme = include_str!("../../README.md");
+
+        assert!(readme.contains(&weights_table()), "put the output of `inkling config presets` into the README:\n{}", weights_table());
     }
 }

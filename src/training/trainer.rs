@@ -1,13 +1,10 @@
 //! Trains on demand, at start, and after enough new events: log → examples → fit → publish.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -67,7 +64,8 @@ struct Inner {
     settings: TrainingSettings,
     compute: Compute,
     metrics: Metrics,
-    running: AtomicBool,
+    /// Held while one is under way.
+    turn: Arc<tokio::sync::Mutex<()>>,
     last: Mutex<Option<Json>>,
     encoded: Encoded,
 }
@@ -114,7 +112,7 @@ impl Trainer {
             compute: Compute::start("training", 1, 1)?,
             metrics: Metrics::register(registry)?,
             settings,
-            running: AtomicBool::new(false),
+            turn: Arc::default(),
             last: Mutex::new(None),
             encoded: Encoded::default(),
         };
@@ -123,13 +121,15 @@ impl Trainer {
 
     /// Trains now and returns the report. A training goes on when the caller is gone.
     pub async fn train(&self) -> Result<Json, TrainError> {
-        if self.0.running.swap(true, Ordering::AcqRel) {
-            return Err(TrainError::Busy);
-        }
+        let turn = Arc::clone(&self.0.turn).try_lock_owned().map_err(|_| TrainError::Busy)?;
+        self.train_in(turn).await
+    }
+
+    async fn train_in(&self, turn: OwnedMutexGuard<()>) -> Result<Json, TrainError> {
         let (reply, outcome) = oneshot::channel();
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let _running = Running(&inner.running);
+            let _turn = turn;
             let trained = inner.train().await;
             match &trained {
                 Ok(report) => *inner.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone()),
@@ -154,7 +154,7 @@ impl Trainer {
 
     /// What the last training of this process found and whether one is under way.
     pub fn state(&self) -> Json {
-        let state = State { running: self.0.running.load(Ordering::Acquire), last: self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone() };
+        let state = State { running: self.0.turn.try_lock().is_err(), last: self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone() };
         serde_json::to_value(state).unwrap_or_default()
     }
 
@@ -170,26 +170,21 @@ impl Trainer {
                 () = stop.cancelled() => return,
                 changed = accepted.changed() => if changed.is_err() { return },
             }
-            let total = *accepted.borrow_and_update();
-            if total >= trained_at + every {
-                trained_at = total;
-                tokio::select! {
-                    // A training under way is given up: the log is there at the next start.
-                    () = stop.cancelled() => return,
-                    // Busy: the training under way has read most of these events; a failure is logged already.
-                    _ = self.train() => {}
-                }
+            if *accepted.borrow_and_update() < trained_at + every {
+                continue;
+            }
+            // A training under way may have read the log before these events came.
+            let turn = tokio::select! {
+                () = stop.cancelled() => return,
+                turn = Arc::clone(&self.0.turn).lock_owned() => turn,
+            };
+            trained_at = *accepted.borrow_and_update();
+            tokio::select! {
+                // A training under way is given up: the log is there at the next start.
+                () = stop.cancelled() => return,
+                _ = self.train_in(turn) => {} // a failure is logged already
             }
         }
-    }
-}
-
-/// Says that no training is under way any more, however it ended.
-struct Running<'a>(&'a AtomicBool);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -225,5 +220,76 @@ impl Inner {
         self.metrics.seconds.observe(outcome.seconds);
         tracing::info!(published = outcome.published, events, users, interactions, "training took {:.1} s", outcome.seconds);
         serde_json::to_value(outcome).map_err(|error| failed(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::{
+        domain::{FeatureVector, ItemKey},
+        encoder::Encoder,
+        features::{FeatureSettings, Preset, Situation},
+        index::VectorIndex,
+    };
+
+    /// No log in these tests is long enough to be asked for.
+    struct NoPipeline;
+
+    #[async_trait]
+    impl Rehearse for NoPipeline {
+        fn serving(&self) -> (Encoder, Arc<dyn VectorIndex>) {
+            unreachable!("nothing is rehearsed")
+        }
+
+        fn weights(&self) -> FeatureVector {
+            unreachable!("nothing is rehearsed")
+        }
+
+        async fn candidates(&self, _: &Situation, _: &Arc<Learned>) -> Option<Vec<(ItemKey, FeatureVector)>> {
+            unreachable!("nothing is rehearsed")
+        }
+    }
+
+    fn section<T: DeserializeOwned>(name: &str) -> T {
+        let defaults: toml::Table = include_str!("../config/default.toml").parse().unwrap();
+        defaults[name].clone().try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn events_that_came_while_a_training_was_under_way_set_off_none() {
+        let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::new());
+        let rooms = Rooms {
+            store: Store::open(folder.path(), &section("store"), &registry).await.unwrap(),
+            columns: Arc::default(),
+            signals: Arc::new(Signals::new(&FeatureSettings::of(Preset::Shop)).unwrap()),
+            artefacts: Artefacts::new(folder.path().join("artefacts"), "test", 3),
+            publish: Arc::new(|_, _| {}),
+            rehearse: Arc::new(NoPipeline),
+            popularity_half_life_days: 14.0,
+        };
+        let trainer = Trainer::new(rooms, TrainingSettings { every_events: 10, ..section("training") }, &registry).unwrap();
+        let (accepted, watched) = watch::channel(0);
+        let under_way = Arc::clone(&trainer.0.turn).lock_owned().await;
+        let running = tokio::spawn(trainer.clone().run(watched, CancellationToken::new()));
+
+        tokio::task::yield_now().await; // it counts from here on
+        accepted.send(10).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(trainer.train().await, Err(TrainError::Busy));
+        assert_eq!(trainer.state(), serde_json::json!({"running": true, "last": null}));
+        drop(under_way);
+
+        let trained = async {
+            while trainer.state()["last"].is_null() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), trained).await.expect("the events were trained on");
+        drop(accepted);
+        running.await.unwrap();
     }
 }

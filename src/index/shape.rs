@@ -1,6 +1,7 @@
 //! What a collection was built for, in `shape.json` beside the embedded engine's files or with the collection on a server: opening it with other
 //! settings must not go unnoticed.
 
+#[cfg(feature = "edge")]
 use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};

@@ -176,7 +176,7 @@ fn without_made_ids(lines: &[u8]) -> Vec<Json> {
     let without = |line: &str| {
         let mut event: Json = serde_json::from_str(line).unwrap();
         if event["event_id"].as_str().is_some_and(|id| id.starts_with("import-")) {
-            event.as_object_mut().unwrap().shift_remove("event_id");
+            event.as_object_mut().unwrap().retain(|name, _| name != "event_id");
         }
         event
     };

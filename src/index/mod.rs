@@ -122,8 +122,11 @@ pub enum IndexError {
         /// Whose it seems to be.
         found: &'static str,
     },
+    /// The server wants another key; what to do.
+    #[error("the index server does not let this process in: {0}")]
+    Denied(String),
     /// The server cannot be reached, or is too slow; it may come back.
-    #[error("the index server does not answer: {0}")]
+    #[error("the index server cannot be reached: {0}")]
     Unavailable(String),
     /// Too much is waiting already; try again later.
     #[error("the index has too much to do")]

@@ -55,10 +55,15 @@ pub struct ServerUrl(Uri);
 pub struct InvalidServerUrl;
 
 impl ServerUrl {
+    /// Whether it is `https://`.
+    pub(super) fn is_behind_tls(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+
     /// Whether a key could be read on the way.
     pub(super) fn is_open_road(&self) -> bool {
         let host = self.0.host().unwrap_or_default();
-        self.0.scheme() == Some(&Scheme::HTTP) && !["localhost", "127.0.0.1", "[::1]"].contains(&host)
+        !self.is_behind_tls() && !["localhost", "127.0.0.1", "[::1]"].contains(&host)
     }
 }
 

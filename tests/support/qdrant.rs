@@ -21,7 +21,11 @@ use qdrant_edge::{
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
-use tonic::{Request, Response, Status, metadata::MetadataMap, transport::server::TcpIncoming};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Identity, ServerTlsConfig, server::TcpIncoming},
+};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -51,12 +55,22 @@ struct Service {
 impl Server {
     /// With a key, only those that show it are let in.
     pub(crate) fn start_at(storage: &Storage, address: SocketAddr, key: Option<&'static str>) -> Self {
+        Self::start(tonic::transport::Server::builder(), storage, address, key)
+    }
+
+    /// The same behind TLS.
+    pub(crate) fn start_behind_tls(identity: Identity, storage: &Storage, address: SocketAddr, key: Option<&'static str>) -> Self {
+        let tls = ServerTlsConfig::new().identity(identity);
+        Self::start(tonic::transport::Server::builder().tls_config(tls).unwrap(), storage, address, key)
+    }
+
+    fn start(mut builder: tonic::transport::Server, storage: &Storage, address: SocketAddr, key: Option<&'static str>) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let service = Service { storage: storage.clone(), key };
-        let router = tonic::transport::Server::builder()
+        let router = builder
             .add_service(qdrant_server::QdrantServer::new(service.clone()))
             .add_service(collections_server::CollectionsServer::new(service.clone()))
             .add_service(points_server::PointsServer::new(service));

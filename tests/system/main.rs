@@ -34,6 +34,8 @@ mod scale;
 mod server;
 mod shop;
 mod start;
+#[cfg(feature = "edge")]
+mod tls;
 mod training;
 mod understanding;
 #[cfg(feature = "edge")]

@@ -9,7 +9,7 @@ use crate::server::{Client, Server, fetch_model, inkling, output, settings_file}
 const COPPER: &str = "copper kettle for the stove";
 
 /// Runs a start that must fail; what it said on stderr.
-fn refused(args: &[&str], variables: &[(&str, &str)]) -> String {
+pub(crate) fn refused(args: &[&str], variables: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     fetch_model();

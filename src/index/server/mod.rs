@@ -8,6 +8,7 @@
 //! tombstone without vectors, so that this holds for them too.
 
 mod breaker;
+mod failure;
 #[cfg(test)]
 pub(super) mod tests;
 mod wire;
@@ -29,7 +30,6 @@ use ::qdrant_client::{
 use async_trait::async_trait;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, TryAcquireError};
-use tonic::Code;
 
 use super::{
     Hit, Home, IndexError, IndexMetrics, IndexPoint, IndexSettings, LexicalSettings, QueryTerms, Search, ServerUrl, VectorIndex, last_of_each_key,
@@ -111,7 +111,7 @@ impl Server {
         let outcome = tokio::spawn(async move {
             let _permit = permit;
             let outcome = match tokio::time::timeout(patience, work).await {
-                Ok(outcome) => outcome.map_err(|error| failed(&error)),
+                Ok(outcome) => outcome.map_err(|error| failure::of(&error, &server.0.url, server.0.settings.api_key.is_some())),
                 Err(_) => Err(IndexError::Unavailable(format!("{} took longer than {patience:?}", server.0.url))),
             };
             let answered = !matches!(outcome, Err(IndexError::Unavailable(_)));
@@ -229,20 +229,6 @@ impl Server {
 fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map_while(|number| number.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(1), Some(16))
-}
-
-/// Connections that failed have odd codes in this client.
-fn failed(error: &QdrantError) -> IndexError {
-    let status = match error {
-        QdrantError::ResponseError { status } | QdrantError::ResourceExhaustedError { status, .. } => status,
-        error => return IndexError::Engine(error.to_string()),
-    };
-    let words = format!("{} ({:?})", status.message(), status.code());
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::Cancelled | Code::Unknown | Code::Aborted => IndexError::Unavailable(words),
-        Code::ResourceExhausted => IndexError::Overloaded,
-        _ => IndexError::Engine(words),
-    }
 }
 
 /// One collection on the server.

@@ -11,6 +11,7 @@ use crate::{
 };
 
 #[cfg(feature = "edge")]
+#[expect(dead_code, reason = "the tests of whole processes use the rest")]
 #[path = "../../../tests/support/qdrant.rs"]
 pub(crate) mod fake;
 #[cfg(feature = "edge")]

@@ -1,4 +1,5 @@
-//! Floor 5: the settings of all rooms. `default.toml` ← preset (for `features` and `recommend.weights`) ← file ← `INKLING_SECTION__KEY` variables ← flags; unknown keys are errors.
+//! Floor 5: the settings of all rooms. `default.toml` ← preset (for `features` and `recommend.weights`) ← file ← `INKLING_SECTION__KEY` variables
+//! ← flags; unknown keys are errors.
 //!
 //! The only place that reads the environment. Each section's struct lives in the room that it configures.
 

@@ -148,8 +148,9 @@ pub struct Weights {
     pub vectors: f32,
 }
 
-/// What a kind of site lets count otherwise than `default.toml` does; a guess to begin with, until its own events have fitted them. News are read while they are new and talked
-/// of; what a piece of music is called says little of it; who asks for help is helped by what answers the question, and by others' histories little.
+/// What a kind of site lets count otherwise than `default.toml` does; a guess to begin with, until its own events have fitted them. News are read
+/// while they are new and talked of; what a piece of music is called says little of it; who asks for help is helped by what answers the question, and
+/// by others' histories little.
 pub fn weights_of(preset: Preset) -> &'static [(&'static str, f64)] {
     match preset {
         Preset::Shop | Preset::Video => &[],

@@ -15,8 +15,9 @@ use crate::{
 pub(super) const DEPTH: usize = 10;
 /// A less simple way of folding in has to be better by so many standard errors of the paired difference: 400 questions leave much to chance.
 const STANDARD_ERRORS: f64 = 2.0;
-/// After so many events of an actor an older one counts half, over [`FLOOR`]: what is liked next is mostly like what was liked last, in films and in office products. As no
-/// decay was what had to be clearly beaten, it came and went by chance from one λ to the next, and λ with it (MovieLens: λ 64 .140 without and .150 with decay).
+/// After so many events of an actor an older one counts half, over [`FLOOR`]: what is liked next is mostly like what was liked last, in films and in
+/// office products. As no decay was what had to be clearly beaten, it came and went by chance from one λ to the next, and λ with it (MovieLens: λ 64
+/// .140 without and .150 with decay).
 const USUAL_HALF_LIFE: f32 = 4.0;
 const OTHER_HALF_LIVES: [f32; 4] = [64.0, 16.0, 8.0, 2.0];
 /// What the oldest event still counts. Held-out fifth of 413 MovieLens users' likes, half-life 8 events, NDCG@10: .151 over this floor, .145 over a

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use tokio::sync::{OwnedMutexGuard, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -64,8 +64,8 @@ struct Inner {
     settings: TrainingSettings,
     compute: Compute,
     metrics: Metrics,
-    /// Held while one is under way.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Of one permit, which is held while a training is under way.
+    turn: Arc<Semaphore>,
     last: Mutex<Option<Json>>,
     encoded: Encoded,
 }
@@ -112,7 +112,7 @@ impl Trainer {
             compute: Compute::start("training", 1, 1)?,
             metrics: Metrics::register(registry)?,
             settings,
-            turn: Arc::default(),
+            turn: Arc::new(Semaphore::new(1)),
             last: Mutex::new(None),
             encoded: Encoded::default(),
         };
@@ -121,11 +121,11 @@ impl Trainer {
 
     /// Trains now and returns the report. A training goes on when the caller is gone.
     pub async fn train(&self) -> Result<Json, TrainError> {
-        let turn = Arc::clone(&self.0.turn).try_lock_owned().map_err(|_| TrainError::Busy)?;
+        let turn = Arc::clone(&self.0.turn).try_acquire_owned().map_err(|_| TrainError::Busy)?;
         self.train_in(turn).await
     }
 
-    async fn train_in(&self, turn: OwnedMutexGuard<()>) -> Result<Json, TrainError> {
+    async fn train_in(&self, turn: OwnedSemaphorePermit) -> Result<Json, TrainError> {
         let (reply, outcome) = oneshot::channel();
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
@@ -154,7 +154,7 @@ impl Trainer {
 
     /// What the last training of this process found and whether one is under way.
     pub fn state(&self) -> Json {
-        let state = State { running: self.0.turn.try_lock().is_err(), last: self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone() };
+        let state = State { running: self.0.turn.available_permits() == 0, last: self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone() };
         serde_json::to_value(state).unwrap_or_default()
     }
 
@@ -176,8 +176,9 @@ impl Trainer {
             // A training under way may have read the log before these events came.
             let turn = tokio::select! {
                 () = stop.cancelled() => return,
-                turn = Arc::clone(&self.0.turn).lock_owned() => turn,
+                turn = Arc::clone(&self.0.turn).acquire_owned() => turn,
             };
+            let Ok(turn) = turn else { return }; // it is never closed
             trained_at = *accepted.borrow_and_update();
             tokio::select! {
                 // A training under way is given up: the log is there at the next start.
@@ -273,7 +274,7 @@ mod tests {
         };
         let trainer = Trainer::new(rooms, TrainingSettings { every_events: 10, ..section("training") }, &registry).unwrap();
         let (accepted, watched) = watch::channel(0);
-        let under_way = Arc::clone(&trainer.0.turn).lock_owned().await;
+        let under_way = Arc::clone(&trainer.0.turn).acquire_owned().await.unwrap();
         let running = tokio::spawn(trainer.clone().run(watched, CancellationToken::new()));
 
         tokio::task::yield_now().await; // it counts from here on

@@ -40,7 +40,8 @@ pub(in crate::recommend) struct Page {
     pub(in crate::recommend) more: bool,
 }
 
-/// Takes a page from an arranged list. What comes after the page is not touched unless cold items are looked for in it: a place is 150 bytes, a list a thousand of them.
+/// Takes a page from an arranged list. What comes after the page is not touched unless cold items are looked for in it: a place is 150 bytes, a list
+/// a thousand of them.
 pub(in crate::recommend) fn fill(mut list: Vec<Place>, mut slots: Slots<'_>) -> Page {
     if !slots.shown.is_empty() {
         let shown: FxHashSet<ItemKey> = slots.shown.iter().copied().collect();

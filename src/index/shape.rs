@@ -1,8 +1,9 @@
 //! What a collection was built for, in `shape.json` beside the embedded engine's files or with the collection on a server: opening it with other
 //! settings must not go unnoticed.
 
+use std::path::Path;
 #[cfg(feature = "edge")]
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 

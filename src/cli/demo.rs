@@ -43,7 +43,7 @@ const IN_LANGUAGE: [(&str, &str, &str); 8] = [
     ("机械键盘", "en", "shop-mech-keyboard"),
 ];
 /// What the visitor of the demo clicks on.
-const CLICKED: &str = "shop-down-vest";
+const CLICKED: &str = "shop-wool-socks";
 /// How long `--check` waits for the doors.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -34,7 +34,7 @@ use super::{
 const LEXICAL_BYTES: usize = 4_000;
 
 /// Popular items beside what was found by words or likeness: they fill up short lists, and seldom win against those.
-const POPULAR_BESIDE_WORDS: usize = 100;
+const POPULAR_BESIDE_WORDS: usize = 50;
 
 /// Terms of a text that is a keyword rather than a sentence; a Chinese word of two characters has three.
 const FEW_TERMS: f32 = 4.0;

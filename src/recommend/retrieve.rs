@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::{Either, maybe_done, select};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::{Instant, timeout_at};
 
@@ -148,10 +149,16 @@ impl Inner {
             within(deadline, Part::Encoder, self.timed("encode", models.encoder.encode(text, request.deadline))).await.map(Some)
         };
         let mut encoding = std::pin::pin!(encoding);
+        // Reading a history that is not in memory is mostly waiting, though.
+        let mut histories = std::pin::pin!(maybe_done(self.histories(request)));
         let searched = |text: &Embedding| models.searched(text, self.settings.across_languages);
         let now = Instant::now();
         let head_start = now + deadline.saturating_duration_since(now) / 2;
-        let early = timeout_at(head_start, &mut encoding).await.ok();
+        let early = match select(std::pin::pin!(timeout_at(head_start, &mut encoding)), histories.as_mut()).await {
+            Either::Left((early, _)) => early,
+            Either::Right(((), early)) => early.await,
+        }
+        .ok();
         let embedding = early.as_ref().filter(|_| self.asks(Feature::Semantic));
         let embedding = embedding.and_then(|encoded| Some(searched(&encoded.as_ref().ok()?.as_ref()?.embedding)));
 
@@ -199,7 +206,11 @@ impl Inner {
             within(deadline, Part::Encoder, models.encoder.encode(rejected.words(), request.deadline)).await.map(Some)
         };
         let local = async {
-            let (local, mut degraded) = self.timed("local", self.local(request, is_the_list, context, eligible.clone(), models, past)).await;
+            histories.as_mut().await;
+            let (histories, mut degraded) = histories.take_output().unwrap_or_default();
+            let known = past.map_or(Known::Now(histories), |past| Known::Then(past.clone()));
+            let local = self.timed("local", self.local(request, is_the_list, context, eligible.clone(), models, known)).await;
+            let local = local.map_err(|part| degraded.push(part)).ok();
             let profile = async {
                 let liking = local.as_ref().map(|local| &local.liking).filter(|liking| !liking.is_empty());
                 let Some(liking) = liking else { return Ok(None) };
@@ -332,7 +343,21 @@ impl Inner {
         ruling.blocking().filter_map(|rule| self.blocklist.of(rule)).collect()
     }
 
-    /// History, collaborative weights and popularity, and what failed of them.
+    /// What the user and the session did, and what could not be read of it.
+    async fn histories(&self, request: &RecommendationRequest) -> (Vec<History>, Vec<Part>) {
+        let user = request.user_id.clone().map(Actor::User);
+        let session = request.session_id.clone().map(Actor::Session);
+        let (mut histories, mut degraded) = (Vec::new(), Vec::new());
+        for actor in user.into_iter().chain(session) {
+            match within(Instant::from_std(request.deadline), Part::Store, self.timed("history", self.history(&actor, request.now))).await {
+                Ok(history) => histories.push(history),
+                Err(part) => degraded.push(part),
+            }
+        }
+        (histories, degraded)
+    }
+
+    /// Collaborative weights folded over what is known of the user, and popularity.
     async fn local(
         self: &Arc<Self>,
         request: &RecommendationRequest,
@@ -340,22 +365,11 @@ impl Inner {
         context: &[ItemKey],
         eligible: Eligible,
         models: &Arc<ModelSet>,
-        past: Option<&Situation>,
-    ) -> (Option<Local>, Vec<Part>) {
-        let (deadline, mut degraded) = (Instant::from_std(request.deadline), Vec::new());
-        let user = request.user_id.clone().map(Actor::User);
-        let session = request.session_id.clone().map(Actor::Session);
-        let mut histories: Vec<History> = Vec::new();
-        for actor in user.into_iter().chain(session) {
-            match within(deadline, Part::Store, self.history(&actor, request.now)).await {
-                Ok(history) => histories.push(history),
-                Err(part) => degraded.push(part),
-            }
-        }
-        let known = past.map_or(Known::Now(histories), |past| Known::Then(past.clone()));
+        known: Known,
+    ) -> Result<Local, Part> {
         if matches!(&known, Known::Now(histories) if histories.is_empty()) && context.is_empty() && request.filter.is_none() {
             // Only the head of the popular list is to be taken: some 50 µs, less than waiting for a thread.
-            return (Some(self.look_around(request, is_the_list, context, eligible, &known, None)), degraded);
+            return Ok(self.look_around(request, is_the_list, context, eligible, &known, None));
         }
         let work = {
             let (inner, models, request, context) = (Arc::clone(self), Arc::clone(models), request.clone(), context.to_vec());
@@ -370,13 +384,7 @@ impl Inner {
                 )
             }
         };
-        match within(deadline, Part::Features, self.compute.run(work)).await {
-            Ok(local) => (Some(local), degraded),
-            Err(part) => {
-                degraded.push(part);
-                (None, degraded)
-            }
-        }
+        within(Instant::from_std(request.deadline), Part::Features, self.compute.run(work)).await
     }
 
     async fn history(&self, actor: &Actor, now: Timestamp) -> Result<History, crate::store::StoreError> {

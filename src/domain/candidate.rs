@@ -123,6 +123,24 @@ pub struct Exposure {
     pub session_id: Option<SessionId>,
     /// The place in the shop.
     pub scenario: String,
-    /// The items from the top, each with what the ranker saw.
-    pub items: Vec<(ItemId, FeatureVector)>,
+    /// The items from the top.
+    pub items: Vec<ShownItem>,
+}
+
+/// An item that an answer showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownItem {
+    /// Which.
+    pub item_id: ItemId,
+    /// What the ranker saw.
+    pub features: FeatureVector,
+    /// How likely it was to stand there, given what stands above: 1, but where the list explores.
+    pub propensity: f32,
+}
+
+impl ShownItem {
+    /// One that could not but stand there.
+    pub fn certain(item_id: ItemId, features: FeatureVector) -> Self {
+        Self { item_id, features, propensity: 1.0 }
+    }
 }

@@ -10,7 +10,7 @@ mod rule;
 mod score;
 mod time;
 
-pub use candidate::{Exposure, Feature, FeatureVector, Source};
+pub use candidate::{Exposure, Feature, FeatureVector, ShownItem, Source};
 pub use event::{Event, EventType, InvalidType, LoggedAct, LoggedEvent, MAX_TEXT_CHARS, ValueRule};
 pub use field::{FieldError, pointer_step};
 pub use filter::{Field, Filter, MAX_FILTER_DEPTH, MAX_FILTER_NODES, Range};

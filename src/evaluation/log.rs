@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    domain::{Actor, Event, EventType, Exposure, FeatureVector, Item, ItemId, LoggedEvent, RecommendationId, Timestamp, UserId},
+    domain::{Actor, Event, EventType, Exposure, FeatureVector, Item, ItemId, LoggedEvent, RecommendationId, ShownItem, Timestamp, UserId},
     encoder::clean,
     features::{MOST_ANSWERS, Signals},
     store::{ContentHash, Store, StoreError},
@@ -125,7 +125,7 @@ async fn exposures(store: &Store, cut: Timestamp) -> Result<Vec<Exposure>, Store
         let Some(newest) = page.last() else { return Ok(exposures) };
         last = Some(newest.recommendation_id.clone());
         let unranked = |exposure: Exposure| {
-            let items = exposure.items.into_iter().map(|(item, _)| (item, FeatureVector::default())).collect();
+            let items = exposure.items.into_iter().map(|shown| ShownItem::certain(shown.item_id, FeatureVector::default())).collect();
             Exposure { items, ..exposure }
         };
         exposures.extend(page.into_iter().filter(|exposure| exposure.at < cut).map(unranked));

@@ -20,7 +20,7 @@ use std::{
 use quick_cache::{Weighter, sync::Cache};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::domain::{DAY_MS, Exposure, ItemId, ItemKey, RecommendationId, Timestamp};
+use crate::domain::{DAY_MS, Exposure, ItemId, ItemKey, RecommendationId, ShownItem, Timestamp};
 
 use super::{
     columns::Table,
@@ -200,8 +200,8 @@ impl Popularity {
         state.set_right(now.millis());
         let scenario = state.scenario(&exposure.scenario, self.half_life_ms);
         if state.answers.insert(hash(&exposure.recommendation_id), scenario) {
-            for (item, _) in &exposure.items {
-                state.show(item, exposure.at.believed(now).millis(), self.half_life_ms);
+            for ShownItem { item_id, .. } in &exposure.items {
+                state.show(item_id, exposure.at.believed(now).millis(), self.half_life_ms);
             }
         }
     }
@@ -406,7 +406,7 @@ mod tests {
     }
 
     fn shown(number: usize, scenario: &str, items: &[&str]) -> Exposure {
-        let items = items.iter().map(|item| (ItemId::new(item).unwrap(), Default::default())).collect();
+        let items = items.iter().map(|item| ShownItem::certain(ItemId::new(item).unwrap(), Default::default())).collect();
         let at = Timestamp::from_millis(800 * DAY_MS).unwrap();
         Exposure { recommendation_id: answer(number), at, user_id: None, session_id: None, scenario: scenario.into(), items }
     }

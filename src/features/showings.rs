@@ -37,7 +37,7 @@ impl Showings {
     /// Remembers what an answer showed, where it was to a visit.
     pub fn show(&self, exposure: &Exposure) {
         let Some(session) = &exposure.session_id else { return };
-        let items = exposure.items.iter().take(MOST_ITEMS).map(|(item, _)| item.clone()).collect();
+        let items = exposure.items.iter().take(MOST_ITEMS).map(|shown| shown.item_id.clone()).collect();
         let mut showings = self.sessions.get(session).map_or_else(Vec::new, |known| known.to_vec());
         if showings.len() >= MOST_ANSWERS {
             showings.remove(0);
@@ -74,7 +74,7 @@ impl Showings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::RecommendationId;
+    use crate::domain::{RecommendationId, ShownItem};
 
     fn session(name: &str) -> SessionId {
         SessionId::new(name).unwrap()
@@ -87,7 +87,7 @@ mod tests {
             user_id: None,
             session_id: Some(session(name)),
             scenario: "home".into(),
-            items: items.iter().map(|item| (ItemId::new(item).unwrap(), [0.0; _])).collect(),
+            items: items.iter().map(|item| ShownItem::certain(ItemId::new(item).unwrap(), [0.0; _])).collect(),
         });
     }
 

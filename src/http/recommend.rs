@@ -266,7 +266,7 @@ pub(super) struct ItemAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     fields: Option<Shown<'a>>,
-    /// Why arranging moved it: diversity, cold, quota, repeated, pinned or rule:NAME.
+    /// Why arranging moved it: diversity, cold, explored, quota, repeated, pinned or rule:NAME.
     #[serde(skip_serializing_if = "Option::is_none")]
     arranged: Option<String>,
     /// With `explain`: why it is there.

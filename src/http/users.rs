@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Actor, Event, Exposure, Feature, FieldError, ItemId, LoggedEvent, RecommendationId, SessionId, Timestamp, UserId},
+    domain::{Actor, Event, Exposure, Feature, FieldError, ItemId, LoggedEvent, RecommendationId, SessionId, ShownItem, Timestamp, UserId},
     recommend::Person,
     store::Alias,
 };
@@ -170,13 +170,16 @@ pub(super) struct ExportedItem {
     item_id: ItemId,
     /// What the ranker saw.
     features: BTreeMap<&'static str, f32>,
+    /// How likely it was to stand there, given what stands above: 1, but where the list explores.
+    propensity: f32,
 }
 
 impl From<Exposure> for ExportedExposure {
     fn from(exposure: Exposure) -> Self {
-        let item = |(item_id, features): (ItemId, crate::domain::FeatureVector)| ExportedItem {
-            item_id,
-            features: Feature::ALL.iter().zip(features).map(|(feature, value)| (feature.name(), value)).collect(),
+        let item = |shown: ShownItem| ExportedItem {
+            item_id: shown.item_id,
+            features: Feature::ALL.iter().zip(shown.features).map(|(feature, value)| (feature.name(), value)).collect(),
+            propensity: shown.propensity,
         };
         Self {
             recommendation_id: exposure.recommendation_id,

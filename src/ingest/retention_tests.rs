@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    domain::{DAY_MS, Embedding, Exposure, Feature, RecommendationId, SessionId, UserId},
+    domain::{DAY_MS, Embedding, Exposure, Feature, RecommendationId, SessionId, ShownItem, UserId},
     encoder::clean,
     features::{Columns, FeatureSettings, Histories, Popularity, Preset, Rulebook, Signals},
     store::{ContentHash, StoreSettings},
@@ -50,7 +50,7 @@ fn answers(day: i64, count: i64) -> Vec<Exposure> {
         user_id: Some(UserId::new(format!("user {}", i % 500)).unwrap()),
         session_id: None,
         scenario: "home".into(),
-        items: (0..10).map(|item| (ItemId::new(format!("sku-{item}")).unwrap(), [0.25; Feature::ALL.len()])).collect(),
+        items: (0..10).map(|item| ShownItem::certain(ItemId::new(format!("sku-{item}")).unwrap(), [0.25; Feature::ALL.len()])).collect(),
     };
     (0..count).map(answer).collect()
 }

@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    domain::{AttributeType, Exposure, Feature, FeatureVector, ItemId, ItemKey, RecommendationId},
+    domain::{AttributeType, Exposure, Feature, FeatureVector, ItemId, ItemKey, RecommendationId, ShownItem},
     encoder::clean,
     features::{Columns, Histories, Popularity, Rulebook, Showings, Signals, freshness},
     index::Lexicon,
@@ -50,13 +50,16 @@ pub use settings::{Arrangement, InvalidArrangement, RecommendSettings, Scenario,
 pub use snapshot::{ModelSet, Models, OwnVectors, Published};
 pub use understand::{Categories, CategoryMaker, CategoryProbability, LanguageShare};
 
-use arrange::{Asked, Cold, Page, Place, Quotas, Ruling, Slots};
+use arrange::{Asked, Cold, Exploration, Page, Place, Quotas, Ruling, Slots};
 use cursor::MAX_SHOWN;
 use metrics::Metrics;
 use profile::Remembered;
 use rank::{Candidate, Ranked, Scales, Sources};
 use retrieve::{Basis, Retrieved, within};
 use understand::{Rejected, Understood};
+
+/// For so long the same request explores the same: who comes back meanwhile finds the list as it was.
+const REDRAWN_MS: i64 = 600_000;
 
 /// History items named as reasons.
 const MAX_BECAUSE: usize = 3;
@@ -312,7 +315,14 @@ impl Inner {
         };
         let cold = Cold { slots: arrangement.cold_slots, below: arrangement.cold_below() };
         let quotas = Quotas::new(&retrieved.ruling, arrangement.per_category, retrieved.eligible.category());
-        arrange::fill(places, Slots { shown, limit: request.limit, pins, quotas, cold })
+        let exploration = match rehearsed {
+            None if arrangement.exploration > 0.0 => {
+                let occasion = (self.settings.seed, fingerprint(request), retrieved.as_of, request.now.millis() / REDRAWN_MS, shown.len());
+                Exploration::new(arrangement.exploration, occasion)
+            }
+            _ => Exploration::default(),
+        };
+        arrange::fill(places, Slots { shown, limit: request.limit, pins, quotas, cold, exploration })
     }
 
     /// What is taken from the scores of what the visit was shown lately and has passed over.
@@ -415,7 +425,7 @@ impl Inner {
             user_id: request.user_id.clone(),
             session_id: request.session_id.clone(),
             scenario: request.scenario.clone(),
-            items: page.iter().map(|place| (place.ranked.candidate.facts.item_id.clone(), place.ranked.candidate.features.map(known_or_zero))).collect(),
+            items: page.iter().map(shown).collect(),
         };
         (self.exposed)(&exposure);
         self.store.record_exposure(exposure);
@@ -442,6 +452,11 @@ struct Reasoning<'a> {
 /// A name for an answer; names grow with time.
 fn new_id() -> RecommendationId {
     RecommendationId::new(Uuid::now_v7().to_string()).expect("a UUID is 36 plain characters")
+}
+
+fn shown(place: &Place) -> ShownItem {
+    let Candidate { facts, features, .. } = &place.ranked.candidate;
+    ShownItem { item_id: facts.item_id.clone(), features: features.map(known_or_zero), propensity: place.propensity }
 }
 
 /// The log has no NaN: an unknown feature is 0 there.

@@ -201,6 +201,8 @@ pub enum Arranged {
     Diversity,
     /// It has one of the places of items that few know yet.
     Cold,
+    /// It was drawn from further down, to learn how it does.
+    Explored,
     /// It came up for items of which the list has enough.
     Quota,
     /// The visit has seen it and passed it over.
@@ -216,6 +218,7 @@ impl fmt::Display for Arranged {
         match self {
             Self::Diversity => f.write_str("diversity"),
             Self::Cold => f.write_str("cold"),
+            Self::Explored => f.write_str("explored"),
             Self::Quota => f.write_str("quota"),
             Self::Repeated => f.write_str("repeated"),
             Self::Pinned => f.write_str("pinned"),

@@ -150,7 +150,7 @@ impl Inner {
         };
         let mut encoding = std::pin::pin!(encoding);
         // Reading a history that is not in memory is mostly waiting, though.
-        let mut histories = std::pin::pin!(maybe_done(self.histories(request)));
+        let mut histories = std::pin::pin!(maybe_done(Box::pin(self.histories(request))));
         let searched = |text: &Embedding| models.searched(text, self.settings.across_languages);
         let now = Instant::now();
         let head_start = now + deadline.saturating_duration_since(now) / 2;

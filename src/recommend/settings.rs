@@ -23,6 +23,8 @@ pub struct RecommendSettings {
     pub across_languages: f32,
     /// How much each feature counts.
     pub weights: Weights,
+    /// Of the draws of exploration.
+    pub seed: u64,
     /// How lists are arranged.
     pub arrange: Arrangement,
     /// How they are arranged in one place of the shop, by its name.
@@ -44,6 +46,8 @@ pub struct Arrangement {
     pub cold_slots: usize,
     /// An item with fewer good events than this, as popularity counts them, is cold.
     pub cold_events: f32,
+    /// How likely a place is to show something from further down.
+    pub exploration: f32,
 }
 
 /// `[recommend.scenarios.NAME]`: what is said here holds instead of [`Arrangement`].
@@ -61,6 +65,8 @@ pub struct Scenario {
     pub cold_slots: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold_events: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exploration: Option<f32>,
 }
 
 /// A setting of `[recommend]` that cannot be.
@@ -95,7 +101,7 @@ impl RecommendSettings {
 
 impl Arrangement {
     /// A list as it was ranked.
-    pub const NONE: Self = Self { diversity: 0.0, per_category: 0, repeated: 0.0, cold_slots: 0, cold_events: 0.0 };
+    pub const NONE: Self = Self { diversity: 0.0, per_category: 0, repeated: 0.0, cold_slots: 0, cold_events: 0.0, exploration: 0.0 };
 
     /// The popularity below which an item is cold, as the feature counts it.
     pub(super) fn cold_below(&self) -> f32 {
@@ -108,6 +114,7 @@ impl Arrangement {
             (self.per_category <= MAX_LIMIT, "per_category", "must be 0 to 200"),
             ((0.0..=100.0).contains(&self.repeated), "repeated", "must be 0 to 100"),
             (self.cold_slots <= MAX_LIMIT, "cold_slots", "must be 0 to 200"),
+            ((0.0..=1.0).contains(&self.exploration), "exploration", "must be 0 to 1"),
             ((0.0..=1e9).contains(&self.cold_events), "cold_events", "must be 0 to 1,000,000,000"),
         ] {
             if !good {
@@ -126,6 +133,7 @@ impl Scenario {
             repeated: self.repeated.unwrap_or(all.repeated),
             cold_slots: self.cold_slots.unwrap_or(all.cold_slots),
             cold_events: self.cold_events.unwrap_or(all.cold_events),
+            exploration: self.exploration.unwrap_or(all.exploration),
         }
     }
 }

@@ -140,6 +140,36 @@ async fn a_source_whose_weight_is_0_is_not_asked() {
 }
 
 #[tokio::test]
+async fn a_list_that_explores_logs_how_likely_it_was_and_stays_the_same_for_ten_minutes() {
+    let mut settings: RecommendSettings = section("recommend");
+    settings.scenarios.insert("feed".to_owned(), Scenario { exploration: Some(1.0), ..Scenario::default() });
+    let shop = broken_shop(settings).await;
+    let noon = Timestamp::from_millis(1_795_000_200_000).unwrap();
+    let ask = async |scenario: &str, minutes: i64| {
+        let now = Timestamp::from_millis(noon.millis() + minutes * 60_000).unwrap();
+        let request = RecommendationRequest { text: None, scenario: scenario.into(), limit: 1, now, ..request() };
+        shop.recommender.recommend(request).await.unwrap()
+    };
+    let greedy = ask("home", 0).await.items[0].facts.item_id.clone();
+
+    let mut drawn = std::collections::BTreeSet::new();
+    for tenth in 0..20 {
+        let (first, again) = (ask("feed", 10 * tenth).await, ask("feed", 10 * tenth + 9).await);
+        assert_eq!((ids(&first), &first.items[0].arranged), (ids(&again), &Some(Arranged::Explored)));
+        drawn.insert(first.items[0].facts.item_id.clone());
+        let logged = loop {
+            match shop.store.exposure(&first.recommendation_id).await.unwrap() {
+                Some(logged) => break logged,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert!((logged.items[0].propensity - 0.5).abs() < 1e-6, "one of two");
+    }
+
+    assert!(drawn.len() == 2 && !drawn.contains(&greedy), "{drawn:?}");
+}
+
+#[tokio::test]
 async fn without_the_store_there_is_still_a_list_that_says_so_and_keeps_to_the_exclusions() {
     let shop = shop_with_a_broken_index().await;
     shop.store.close().await;

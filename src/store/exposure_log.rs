@@ -1,13 +1,34 @@
 //! The log of exposures: what answers showed. Written on the side, never waited for.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Store, StoreError,
     database::{Connection, Insert, Readers, Row, Value, query},
 };
-use crate::domain::{Exposure, ItemId, RecommendationId, SessionId, Timestamp, UserId};
+use crate::domain::{Exposure, ItemId, RecommendationId, SessionId, ShownItem, Timestamp, UserId};
 
 static INSERT: Insert<6> =
     Insert::new("INSERT INTO exposures (recommendation_id, at, user_id, session_id, scenario, items)", "ON CONFLICT (recommendation_id) DO NOTHING");
+
+/// An item as it is logged: `["sku-1", [0.5, …]]`, with how likely it was to stand there where that was not certain.
+#[derive(Serialize, Deserialize)]
+struct Logged<Id, Features>(Id, Features, #[serde(default = "certain", skip_serializing_if = "is_certain")] f32);
+
+fn certain() -> f32 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_certain(propensity: &f32) -> bool {
+    *propensity >= 1.0
+}
+
+impl<'a> From<&'a ShownItem> for Logged<&'a ItemId, &'a [f32]> {
+    fn from(shown: &'a ShownItem) -> Self {
+        Self(&shown.item_id, &shown.features, shown.propensity)
+    }
+}
 
 pub(super) async fn append(connection: &mut Connection, exposures: &[Exposure]) -> Result<(), StoreError> {
     INSERT.execute(connection, exposures.iter().map(columns).collect()).await?;
@@ -21,7 +42,7 @@ fn columns(exposure: &Exposure) -> [Value<'_>; 6] {
         exposure.user_id.as_ref().map(UserId::as_str).into(),
         exposure.session_id.as_ref().map(SessionId::as_str).into(),
         exposure.scenario.as_str().into(),
-        serde_json::to_string(&exposure.items).expect("ids and numbers are JSON").into(),
+        serde_json::to_string(&exposure.items.iter().map(Logged::from).collect::<Vec<_>>()).expect("ids and numbers are JSON").into(),
     ]
 }
 
@@ -71,7 +92,7 @@ pub(super) async fn exposures_of(readers: &Readers, user: &UserId, after: Option
 
 fn exposure(row: &Row) -> Result<Exposure, StoreError> {
     // A feature that was added, or was not a number, reads as 0.
-    let items: Vec<(ItemId, Vec<Option<f32>>)> = serde_json::from_str(row.get(5)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
+    let items: Vec<Logged<ItemId, Vec<Option<f32>>>> = serde_json::from_str(row.get(5)?).map_err(|_| StoreError::corrupt("an exposure without items"))?;
     let vector = |features: Vec<Option<f32>>| std::array::from_fn(|i| features.get(i).copied().flatten().unwrap_or(0.0));
     Ok(Exposure {
         recommendation_id: RecommendationId::new(row.get::<&str>(0)?).map_err(StoreError::corrupt)?,
@@ -79,6 +100,6 @@ fn exposure(row: &Row) -> Result<Exposure, StoreError> {
         user_id: row.get::<Option<&str>>(2)?.map(UserId::new).transpose().map_err(StoreError::corrupt)?,
         session_id: row.get::<Option<&str>>(3)?.map(SessionId::new).transpose().map_err(StoreError::corrupt)?,
         scenario: row.get(4)?,
-        items: items.into_iter().map(|(id, features)| (id, vector(features))).collect(),
+        items: items.into_iter().map(|Logged(item_id, features, propensity)| ShownItem { item_id, features: vector(features), propensity }).collect(),
     })
 }

@@ -32,7 +32,7 @@ use tower::ServiceExt;
 use crate::{
     domain::{
         Actor, AttributeType, Embedding, Event, EventId, Exposure, FieldError, Item, ItemFacts, ItemId, LoggedEvent, RecommendationId, RuleDocument, RuleName,
-        SessionId, Source, Timestamp, UserId,
+        SessionId, ShownItem, Source, Timestamp, UserId,
     },
     encoder::Precision,
     features::{FeatureSettings, MAX_RULES, Origin, Preset, Signals, WrittenRule},
@@ -304,7 +304,7 @@ impl Rooms for Shop {
             user_id: Some(user.clone()),
             session_id: None,
             scenario: "home".into(),
-            items: vec![(ItemId::new("sku-1").unwrap(), [0.5; crate::domain::Feature::ALL.len()])],
+            items: vec![ShownItem::certain(ItemId::new("sku-1").unwrap(), [0.5; crate::domain::Feature::ALL.len()])],
         };
         let all = (0..*self.exposures.lock().unwrap()).map(exposure);
         Ok(all.filter(|exposure| after.is_none_or(|after| exposure.recommendation_id > *after)).take(limit).collect())

@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::domain::{Feature, ItemKey};
 
-use super::{Place, Quotas};
+use super::{Exploration, Place, Quotas};
 use crate::recommend::request::Arranged;
 
 /// What a page must be like.
@@ -16,6 +16,7 @@ pub(in crate::recommend) struct Slots<'a> {
     pub(in crate::recommend) pins: Vec<(usize, ItemKey)>,
     pub(in crate::recommend) quotas: Quotas<'a>,
     pub(in crate::recommend) cold: Cold,
+    pub(in crate::recommend) exploration: Exploration,
 }
 
 /// Places for cold items.
@@ -40,8 +41,7 @@ pub(in crate::recommend) struct Page {
     pub(in crate::recommend) more: bool,
 }
 
-/// Takes a page from an arranged list. What comes after the page is not touched unless cold items are looked for in it: a place is 150 bytes, a list
-/// a thousand of them.
+/// Takes a page from an arranged list. What comes after the page is not touched where it need not be: a place is 150 bytes, a list a thousand of them.
 pub(in crate::recommend) fn fill(mut list: Vec<Place>, mut slots: Slots<'_>) -> Page {
     if !slots.shown.is_empty() {
         let shown: FxHashSet<ItemKey> = slots.shown.iter().copied().collect();
@@ -63,6 +63,11 @@ pub(in crate::recommend) fn fill(mut list: Vec<Place>, mut slots: Slots<'_>) -> 
     // Where the list ends before their positions, the pinned items of later pages close up.
     let mut rest = list.into_iter().chain(later);
     let mut sequence = take(&mut rest, room, &mut slots.quotas, &mut held);
+    if slots.exploration.explores() {
+        let mut below: Vec<Place> = rest.by_ref().take(Exploration::AMONG).collect();
+        slots.exploration.explore(&mut sequence, &mut below, &mut slots.quotas);
+        held.append(&mut below);
+    }
     let missing = slots.cold.slots.saturating_sub(here.iter().map(|(_, place)| place).chain(&sequence).filter(|place| slots.cold.is(place)).count());
     if missing > 0 {
         held.extend(rest.by_ref());

@@ -47,15 +47,23 @@ struct How {
     limit: usize,
     per_category: usize,
     cold: Cold,
+    /// Rate and seed.
+    exploration: (f32, u64),
 }
 
-/// A page after what was shown, as keys with what they say.
-fn page(list: Vec<Ranked>, ruling: &Ruling, shown: &[ItemKey], how: How) -> (Vec<(u32, String)>, bool) {
+/// A page after what was shown.
+fn filled(list: Vec<Ranked>, ruling: &Ruling, shown: &[ItemKey], how: How) -> Page {
     let places = weigh(list, ruling, &FxHashMap::default());
     let key = |item: &str| ItemKey(item[1..].parse().unwrap());
     let pins = ruling.pins().into_iter().map(|(position, item)| (position as usize, key(item.as_str()))).collect();
     let quotas = Quotas::new(ruling, how.per_category, None);
-    let page = fill(places, Slots { shown, limit: how.limit, pins, quotas, cold: how.cold });
+    let exploration = Exploration::new(how.exploration.0, how.exploration.1);
+    fill(places, Slots { shown, limit: how.limit, pins, quotas, cold: how.cold, exploration })
+}
+
+/// The same as keys with what they say.
+fn page(list: Vec<Ranked>, ruling: &Ruling, shown: &[ItemKey], how: How) -> (Vec<(u32, String)>, bool) {
+    let page = filled(list, ruling, shown, how);
     let said = |place: Place| (place.ranked.candidate.key.0, place.arranged.map_or_else(String::new, |why| why.to_string()));
     (page.places.into_iter().map(said).collect(), page.more)
 }
@@ -148,8 +156,74 @@ fn cold_items_have_their_places_and_nothing_moves_where_there_are_enough_already
     assert_eq!(keys(&none), (0..8).collect::<Vec<_>>());
 }
 
+#[test]
+fn what_is_drawn_comes_as_often_as_its_propensity_says() {
+    let (rate, draws) = (0.3, 8_000);
+    let mut seen: FxHashMap<(usize, u32), (u32, f32)> = FxHashMap::default();
+
+    for seed in 0..draws {
+        let how = How { limit: 3, exploration: (rate, seed), ..How::default() };
+        let places = filled(falling(1..=8), &Ruling::default(), &[], how).places;
+        for (at, place) in places.iter().enumerate() {
+            assert_eq!(place.arranged.is_some(), place.ranked.candidate.key.0 > 3, "who is drawn says so");
+            let (count, odds) = seen.entry((at, place.ranked.candidate.key.0)).or_default();
+            *count += 1;
+            *odds += place.propensity;
+        }
+    }
+
+    assert_eq!(seen.len(), 3 * 6, "at each place what would stand there, or one of the five below");
+    for ((at, key), (count, odds)) in seen {
+        let (count, mean) = (f64::from(count), f64::from(odds) / f64::from(count));
+        let share = count / f64::from(draws as u32);
+        // Further down the odds are those given what stands above, and the shares are not.
+        assert!(at > 0 || (share - mean).abs() < 4.0 * (share / f64::from(draws as u32)).sqrt(), "{key} at {at}: {share}, said {mean}");
+        let greedy = key as usize == at + 1;
+        assert!(if greedy { (mean - 0.7).abs() < 1e-3 } else { (0.059..=0.101).contains(&mean) }, "{key} at {at}: {mean}");
+    }
+}
+
+#[test]
+fn what_rules_cold_places_and_quotas_promise_holds_for_a_list_that_explores() {
+    let rules = [
+        ("up", json!({"boost": {"filter": {"item_id": "i9"}, "by": 99}})),
+        ("down", json!({"bury": {"filter": {"item_id": ["i1", "i2"]}, "by": 99}})),
+        ("top", json!({"pin": {"i8": 2, "i7": 6}})),
+    ];
+    let cold = Cold { slots: 1, below: 1.0 };
+    let list = || (1..=20).map(|key| with_popularity(key, 100.0 - key as f32, if key == 6 { 0.0 } else { 5.0 })).collect::<Vec<_>>();
+    for seed in 0..200 {
+        let how = How { limit: 5, exploration: (1.0, seed), cold, ..How::default() };
+        let found = first(list(), &rules, how);
+
+        assert_eq!((found[0].clone(), found[1].clone()), ((9, "rule:up".to_owned()), (8, "pinned".to_owned())));
+        assert!(found.iter().all(|(key, _)| ![1, 2, 7].contains(key)), "{found:?}");
+        let said = says(&found);
+        let by_chance = found.contains(&(6, "explored".to_owned()));
+        assert_eq!(said.iter().filter(|said| **said == "explored").count(), if by_chance { 3 } else { 2 }, "{found:?}");
+        assert_eq!(said.contains(&"cold"), !by_chance);
+
+        // The fourth category alone is left when the others have theirs.
+        let quota = How { limit: 4, per_category: 1, exploration: (1.0, seed), ..How::default() };
+        let categories: BTreeSet<u32> = first(falling(0..20), &[], quota).into_iter().map(|(key, _)| key % 4).collect();
+        assert_eq!(categories.len(), 4);
+    }
+}
+
+#[test]
+fn where_nothing_is_below_nothing_is_drawn_and_nothing_was_uncertain() {
+    let places = filled(falling(1..=3), &Ruling::default(), &[], How { limit: 3, exploration: (1.0, 7), ..How::default() }).places;
+
+    assert!(places.iter().all(|place| place.arranged.is_none() && place.propensity >= 1.0));
+}
+
 fn any_how() -> impl Strategy<Value = How> {
-    (1..12_usize, 0..4_usize, 0..4_usize).prop_map(|(limit, per_category, slots)| How { limit, per_category, cold: Cold { slots, below: 1.0 } })
+    (1..12_usize, 0..4_usize, 0..4_usize, 0.0..=1.0_f32, any::<u64>()).prop_map(|(limit, per_category, slots, rate, seed)| How {
+        limit,
+        per_category,
+        cold: Cold { slots, below: 1.0 },
+        exploration: (rate, seed),
+    })
 }
 
 /// Different keys, each with a popularity.

@@ -30,5 +30,5 @@ fn weighed(ranked: Ranked, ruling: &Ruling, passed_over: &FxHashMap<ItemKey, f32
         Some((strength, rule)) if strength >= repeated => Some(rule),
         _ => (repeated > 0.0).then_some(Arranged::Repeated),
     };
-    Place { order: ranked.score.get() + by - repeated, ranked, arranged }
+    Place { order: ranked.score.get() + by - repeated, ranked, arranged, propensity: 1.0 }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{Actor, Exposure, RecommendationId, SessionId, UserId};
+use crate::domain::{Actor, Exposure, RecommendationId, SessionId, ShownItem, UserId};
 
 on_both! {
     acts_are_what_events_on_items_say_and_own_types_come_back_by_name,
@@ -149,7 +149,10 @@ async fn exposures_are_logged_soon_and_dropped_when_too_many_wait(kind: Kind) {
         user_id: Some(UserId::new("u").unwrap()),
         session_id: None,
         scenario: "home".into(),
-        items: vec![(id("a"), [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.5, 0.0, 0.0, 0.0]), (id("b"), [0.0; 11])],
+        items: vec![
+            ShownItem { item_id: id("a"), features: [0.1, 0.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.5, 0.0, 0.0, 0.0], propensity: 0.025 },
+            ShownItem::certain(id("b"), [0.0; 11]),
+        ],
     };
 
     assert!(store.record_exposure(exposure(0)));

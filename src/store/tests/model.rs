@@ -13,7 +13,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    Actor, AttributeType, Embedding, Event, EventId, Exposure, Feature, ItemKey, LoggedEvent, RecommendationId, Revision, SessionId, StoredItem, UserId,
+    Actor, AttributeType, Embedding, Event, EventId, Exposure, Feature, ItemKey, LoggedEvent, RecommendationId, Revision, SessionId, ShownItem, StoredItem,
+    UserId,
 };
 
 use reference::Reference;

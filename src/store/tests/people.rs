@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::domain::{Actor, Exposure, Feature, LoggedEvent, RecommendationId, SessionId, UserId};
+use crate::domain::{Actor, Exposure, Feature, LoggedEvent, RecommendationId, SessionId, ShownItem, UserId};
 
 on_both! {
     a_session_that_logs_in_gives_what_it_did_to_its_user_and_keeps_seeing_it,
@@ -46,7 +46,7 @@ fn shown(answer: &str, user: Option<&str>, session: Option<&str>, ms: i64) -> Ex
         user_id: user.map(name),
         session_id: session.map(|session| SessionId::new(session).unwrap()),
         scenario: "home".into(),
-        items: vec![(id("i"), [0.5; Feature::ALL.len()])],
+        items: vec![ShownItem::certain(id("i"), [0.5; Feature::ALL.len()])],
     }
 }
 

@@ -185,7 +185,9 @@ pub(super) fn exposure(id: u8, items: u8, (user_id, session_id): Who) -> Exposur
         user_id,
         session_id,
         scenario: "home".to_owned(),
-        items: (0..items).map(|n| (super::id(&n.to_string()), [f32::from(n); Feature::ALL.len()])).collect(),
+        items: (0..items)
+            .map(|n| ShownItem { item_id: super::id(&n.to_string()), features: [f32::from(n); Feature::ALL.len()], propensity: 1.0 / f32::from(n + 1) })
+            .collect(),
     }
 }
 

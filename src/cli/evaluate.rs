@@ -100,9 +100,8 @@ fn limit(flags: &Flags) -> Option<usize> {
 async fn evaluate(replay: &Replay, shop: Option<&Store>, flags: &Flags, settings: &Settings) -> anyhow::Result<Report> {
     let model = prepared_model(settings)?;
     let place = tempfile::tempdir().context("no folder for temporary files")?;
-    let mut own = settings.clone();
+    let mut own = settings.clone().on_its_own();
     own.paths.data = place.path().to_owned();
-    own.store.url = None;
     let pipeline = App::build_pipeline(&own, &model).await?;
     if let Some(shop) = shop {
         lend_embeddings(shop, &pipeline.store, &model.version, &replay.items).await?;

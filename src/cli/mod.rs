@@ -120,8 +120,11 @@ fn dispatch(command: &Command, overrides: Overrides) -> anyhow::Result<ExitCode>
     start_logging(&settings.log)?;
     match command {
         Command::Serve => serve::run(&settings),
-        Command::Demo { check: false } => demo::run(&settings),
-        Command::Demo { check: true } => demo::check(settings),
+        Command::Demo { check } => {
+            // Nor in its database or its index.
+            let settings = settings.on_its_own();
+            if *check { demo::check(settings) } else { demo::run(&settings) }
+        }
         Command::Train => train::run(&settings),
         Command::Evaluate(flags) => evaluate::run(flags, &settings),
         Command::Reindex => reindex::run(&settings),

@@ -117,6 +117,12 @@ impl Settings {
         check_rules(&settings.rules).map_err(|error| refused("rules", &error))?;
         Ok(settings)
     }
+
+    /// The same for a catalogue of its own: database and index in the data folder, whatever servers a shop's are on.
+    pub fn on_its_own(mut self) -> Self {
+        (self.store.url, self.index.url) = (None, None);
+        self
+    }
 }
 
 /// An API key that this process shows to a server, from the variable `INKLING_ADMIN_KEY`: a command line can be read by others. It cannot print

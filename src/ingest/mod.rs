@@ -180,34 +180,10 @@ impl Ingest {
         Ok(())
     }
 
-    /// Checks and stores events, one outcome each, in order. When it returns they are on disk and count.
+    /// Checks and stores events, one outcome each, in order. When it returns they are on disk and count. Goes on when its caller is gone.
     pub async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, IngestError> {
-        let mut outcomes: Vec<EventOutcome> = Vec::with_capacity(events.len());
-        let mut valid = Vec::with_capacity(events.len());
-        let mut traces = Vec::with_capacity(events.len());
-        for mut event in events {
-            let faults = self.0.rooms.signals.faults(&event, now);
-            if faults.is_empty() {
-                let told = event.timestamp;
-                event.timestamp = told.or(Some(now));
-                traces.push(Trace {
-                    place: outcomes.len(),
-                    act: self.0.rooms.signals.act(0, &event),
-                    user: event.user_id.clone(),
-                    session: event.session_id.clone(),
-                    kind: event.kind,
-                    answer: event.recommendation_id.clone(),
-                });
-                event.timestamp = told;
-                valid.push(event);
-                outcomes.push(EventOutcome::Accepted);
-            } else {
-                outcomes.push(EventOutcome::Rejected(faults));
-            }
-        }
-        let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.append_events(valid, now).await? };
-        self.0.learn_of(now, traces, &stored, &mut outcomes);
-        Ok(outcomes)
+        let inner = Arc::clone(&self.0);
+        to_the_end(async move { inner.events(events, now).await }).await
     }
 
     /// Counts what an answer showed, and remembers it of the visit; `recommend` logs it.
@@ -216,47 +192,27 @@ impl Ingest {
         self.0.rooms.showings.show(exposure);
     }
 
-    /// Checks and stores items, one outcome each, in order.
+    /// Checks and stores items, one outcome each, in order. Goes on when its caller is gone.
     pub async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, IngestError> {
-        let faults: Vec<Vec<FieldError>> = items.iter().map(Item::faults).collect();
-        let valid: Vec<Item> = items.into_iter().zip(&faults).filter(|(_, faults)| faults.is_empty()).map(|(item, _)| item).collect();
-        let stored = if valid.is_empty() { Vec::new() } else { self.0.rooms.store.put_items(valid).await? };
-        let mut changed = Vec::with_capacity(stored.len());
-        let mut stored = stored.into_iter();
-        let outcome = |faults: Vec<FieldError>| {
-            if !faults.is_empty() {
-                return ItemOutcome::Rejected(faults);
-            }
-            match stored.next().expect("the store answers for every item that it was given") {
-                store::ItemOutcome::Created(item) => ItemOutcome::Created(note(&mut changed, item)),
-                store::ItemOutcome::Updated(item) => ItemOutcome::Updated(note(&mut changed, item)),
-                store::ItemOutcome::Unchanged(item) => ItemOutcome::Unchanged(item.item),
-                store::ItemOutcome::Rejected(fault) => ItemOutcome::Rejected(vec![fault]),
-            }
-        };
-        let outcomes = faults.into_iter().map(outcome).collect();
-        self.0.show(&changed);
-        Ok(outcomes)
+        let inner = Arc::clone(&self.0);
+        to_the_end(async move { inner.put_items(items).await }).await
     }
 
-    /// Merges `patch` (RFC 7396) into the item.
+    /// Merges `patch` (RFC 7396) into the item. Goes on when its caller is gone.
     pub async fn patch_item(&self, id: &ItemId, patch: serde_json::Value) -> Result<PatchOutcome, IngestError> {
-        Ok(match self.0.rooms.store.patch_item(id, patch).await? {
-            store::PatchOutcome::Missing => PatchOutcome::Missing,
-            store::PatchOutcome::Rejected(faults) => PatchOutcome::Rejected(faults),
-            store::PatchOutcome::Unchanged(item) => PatchOutcome::Patched(item.item),
-            store::PatchOutcome::Updated(item) => {
-                self.0.show(std::slice::from_ref(&item));
-                PatchOutcome::Patched(item.item)
-            }
-        })
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        to_the_end(async move { inner.patch_item(&id, patch).await }).await
     }
 
-    /// Takes the item out of the catalogue; false where there was none.
+    /// Takes the item out of the catalogue; false where there was none. Goes on when its caller is gone.
     pub async fn delete_item(&self, id: &ItemId) -> Result<bool, IngestError> {
-        let deleted = self.0.rooms.store.delete_item(id).await?;
-        self.0.show(deleted.as_slice());
-        Ok(deleted.is_some())
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        let deleted = to_the_end(async move {
+            let deleted = inner.rooms.store.delete_item(&id).await?;
+            inner.show(deleted.as_slice());
+            Ok::<_, StoreError>(deleted)
+        });
+        Ok(deleted.await?.is_some())
     }
 
     /// Rows that are stored but not yet searchable.
@@ -268,6 +224,11 @@ impl Ingest {
     pub fn accepted(&self) -> watch::Receiver<u64> {
         self.0.accepted.subscribe()
     }
+}
+
+/// Does `work` to its end also where its caller is gone, such as a client that hung up: what is on disk has to be in memory too.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Result<T, IngestError> {
+    Ok(tokio::spawn(work).await.map_err(|_| IngestError::Unavailable("the work broke off".into()))??)
 }
 
 /// What is to be known of an event once it is stored.
@@ -287,6 +248,69 @@ fn note(changed: &mut Vec<StoredItem>, item: StoredItem) -> Arc<Item> {
 }
 
 impl Inner {
+    async fn events(&self, events: Vec<Event>, now: Timestamp) -> Result<Vec<EventOutcome>, StoreError> {
+        let mut outcomes: Vec<EventOutcome> = Vec::with_capacity(events.len());
+        let mut valid = Vec::with_capacity(events.len());
+        let mut traces = Vec::with_capacity(events.len());
+        for mut event in events {
+            let faults = self.rooms.signals.faults(&event, now);
+            if faults.is_empty() {
+                let told = event.timestamp;
+                event.timestamp = told.or(Some(now));
+                traces.push(Trace {
+                    place: outcomes.len(),
+                    act: self.rooms.signals.act(0, &event),
+                    user: event.user_id.clone(),
+                    session: event.session_id.clone(),
+                    kind: event.kind,
+                    answer: event.recommendation_id.clone(),
+                });
+                event.timestamp = told;
+                valid.push(event);
+                outcomes.push(EventOutcome::Accepted);
+            } else {
+                outcomes.push(EventOutcome::Rejected(faults));
+            }
+        }
+        let stored = if valid.is_empty() { Vec::new() } else { self.rooms.store.append_events(valid, now).await? };
+        self.learn_of(now, traces, &stored, &mut outcomes);
+        Ok(outcomes)
+    }
+
+    async fn put_items(&self, items: Vec<Item>) -> Result<Vec<ItemOutcome>, StoreError> {
+        let faults: Vec<Vec<FieldError>> = items.iter().map(Item::faults).collect();
+        let valid: Vec<Item> = items.into_iter().zip(&faults).filter(|(_, faults)| faults.is_empty()).map(|(item, _)| item).collect();
+        let stored = if valid.is_empty() { Vec::new() } else { self.rooms.store.put_items(valid).await? };
+        let mut changed = Vec::with_capacity(stored.len());
+        let mut stored = stored.into_iter();
+        let outcome = |faults: Vec<FieldError>| {
+            if !faults.is_empty() {
+                return ItemOutcome::Rejected(faults);
+            }
+            match stored.next().expect("the store answers for every item that it was given") {
+                store::ItemOutcome::Created(item) => ItemOutcome::Created(note(&mut changed, item)),
+                store::ItemOutcome::Updated(item) => ItemOutcome::Updated(note(&mut changed, item)),
+                store::ItemOutcome::Unchanged(item) => ItemOutcome::Unchanged(item.item),
+                store::ItemOutcome::Rejected(fault) => ItemOutcome::Rejected(vec![fault]),
+            }
+        };
+        let outcomes = faults.into_iter().map(outcome).collect();
+        self.show(&changed);
+        Ok(outcomes)
+    }
+
+    async fn patch_item(&self, id: &ItemId, patch: serde_json::Value) -> Result<PatchOutcome, StoreError> {
+        Ok(match self.rooms.store.patch_item(id, patch).await? {
+            store::PatchOutcome::Missing => PatchOutcome::Missing,
+            store::PatchOutcome::Rejected(faults) => PatchOutcome::Rejected(faults),
+            store::PatchOutcome::Unchanged(item) => PatchOutcome::Patched(item.item),
+            store::PatchOutcome::Updated(item) => {
+                self.show(std::slice::from_ref(&item));
+                PatchOutcome::Patched(item.item)
+            }
+        })
+    }
+
     /// Rows up to this revision are searchable, by all that they have.
     fn indexed(&self) -> Revision {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);

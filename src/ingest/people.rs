@@ -7,7 +7,7 @@ use crate::{
     store::{Merged, Receipt, StoreError},
 };
 
-use super::{Ingest, IngestError, Inner};
+use super::{Ingest, IngestError, Inner, to_the_end};
 
 impl Ingest {
     /// Makes what a session or another user did, and what still comes of them, a user's own; see [`Store::merge`](crate::store::Store::merge).
@@ -15,15 +15,15 @@ impl Ingest {
     /// Goes on when its caller is gone.
     pub async fn merge(&self, from: Actor, into: UserId, now: Timestamp) -> Result<Merged, IngestError> {
         let inner = Arc::clone(&self.0);
-        let merging = tokio::spawn(async move {
+        to_the_end(async move {
             let merged = inner.rooms.store.merge(&from, &into, now).await;
             match &merged {
                 Ok(merged) => inner.forget_each(&merged.involved),
                 Err(_) => inner.forget_each(&[from, Actor::User(into)]), // some of it may have happened
             }
             merged
-        });
-        Ok(merging.await.map_err(|_| broke_off())??)
+        })
+        .await
     }
 
     /// Erases what is known of a user, or what was done in a session; see [`Store::erase`](crate::store::Store::erase).
@@ -31,7 +31,7 @@ impl Ingest {
     /// Goes on when its caller is gone. Counters of what is popular keep what they have counted until the next start: they know no names.
     pub async fn erase(&self, whom: Actor, now: Timestamp) -> Result<Receipt, IngestError> {
         let inner = Arc::clone(&self.0);
-        let erasing = tokio::spawn(async move {
+        to_the_end(async move {
             let erased = inner.rooms.store.erase(&whom, now).await;
             match (&erased, &whom) {
                 (Ok(receipt), Actor::User(_)) => {
@@ -45,8 +45,8 @@ impl Ingest {
                 }
             }
             erased
-        });
-        Ok(erasing.await.map_err(|_| broke_off())??)
+        })
+        .await
     }
 }
 
@@ -78,8 +78,4 @@ impl Inner {
             }
         }
     }
-}
-
-fn broke_off() -> IngestError {
-    IngestError::Unavailable("the work on a person's data broke off".into())
 }

@@ -1,26 +1,36 @@
 //! Rules: what is put and deleted here, and what other replicas have put and deleted, into the rulebook that requests read.
 
+use std::sync::Arc;
+
 use crate::{
     domain::{RuleDocument, RuleName},
     features::{MAX_RULES, WrittenRule},
     store::{RuleOutcome, StoreError},
 };
 
-use super::{Ingest, IngestError, Inner};
+use super::{Ingest, IngestError, Inner, to_the_end};
 
 impl Ingest {
-    /// Keeps a checked rule, in place of the one of its name. When it returns it is on disk and in force here.
+    /// Keeps a checked rule, in place of the one of its name. When it returns it is on disk and in force here. Goes on when its caller is gone.
     pub async fn put_rule(&self, rule: &RuleDocument) -> Result<RuleOutcome, IngestError> {
-        let outcome = self.0.rooms.store.put_rule(rule, MAX_RULES).await?;
-        self.0.catch_up_with_rules().await?;
-        Ok(outcome)
+        let (inner, rule) = (Arc::clone(&self.0), rule.clone());
+        to_the_end(async move {
+            let outcome = inner.rooms.store.put_rule(&rule, MAX_RULES).await?;
+            inner.catch_up_with_rules().await?;
+            Ok(outcome)
+        })
+        .await
     }
 
-    /// Forgets a rule that was put; one of the settings stays.
+    /// Forgets a rule that was put; one of the settings stays. Goes on when its caller is gone.
     pub async fn delete_rule(&self, name: &RuleName) -> Result<RuleOutcome, IngestError> {
-        let outcome = self.0.rooms.store.delete_rule(name).await?;
-        self.0.catch_up_with_rules().await?;
-        Ok(outcome)
+        let (inner, name) = (Arc::clone(&self.0), name.clone());
+        to_the_end(async move {
+            let outcome = inner.rooms.store.delete_rule(&name).await?;
+            inner.catch_up_with_rules().await?;
+            Ok(outcome)
+        })
+        .await
     }
 
     /// All rules as they were written, by name.

@@ -277,3 +277,46 @@ async fn a_clock_that_was_a_year_ahead_and_is_set_right_loses_no_event_counts_no
     let popularity = |item: &str| ranking.of(table.key_of(&ItemId::new(item).unwrap()).unwrap());
     assert!(popularity("after") > popularity("before"), "{} and {}", popularity("after"), popularity("before"));
 }
+
+/// Begins `work` and hangs up while it waits.
+async fn abandon(work: impl Future<Output: std::fmt::Debug>) {
+    let mut work = std::pin::pin!(work);
+    let waiting = futures::poll!(&mut work);
+    assert!(waiting.is_pending(), "done before anybody could hang up: {waiting:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_that_hung_up_has_written_is_in_memory_as_it_is_on_disk() {
+    let shop = Shop::new().await;
+    let item = |id: &str| -> Item { serde_json::from_value(json!({"item_id": id, "title": "lamp"})).unwrap() };
+    shop.ingest.put_items(vec![item("put"), item("patched"), item("deleted")]).await.unwrap();
+    let rooms = &shop.ingest.0.rooms;
+    let ann = Actor::User(UserId::new("ann").unwrap());
+    let cached = rooms.histories.of(&ann, async { Ok::<_, StoreError>(crate::features::Loaded { history: Arc::default(), keep: true }) }).await.unwrap();
+    assert!(cached.acts.is_empty());
+    let available = |id: &str| {
+        rooms
+            .columns
+            .read()
+            .key_of(&ItemId::new(id).unwrap())
+            .is_some_and(|key| rooms.columns.read().facts(key).is_some_and(|facts| facts.recommendable(Timestamp::now())))
+    };
+
+    abandon(shop.ingest.put_items(vec![Item { available: false, ..item("put") }])).await;
+    abandon(shop.ingest.patch_item(&ItemId::new("patched").unwrap(), json!({"available": false}))).await;
+    abandon(shop.ingest.delete_item(&ItemId::new("deleted").unwrap())).await;
+    let click = serde_json::from_value(json!({"event_id": "c", "type": "click", "user_id": "ann", "item_id": "put"})).unwrap();
+    abandon(shop.ingest.events(vec![click], Timestamp::now())).await;
+
+    let forgotten = async || {
+        let load = async { Err::<crate::features::Loaded, _>(()) };
+        rooms.histories.of(&ann, load).await.is_err()
+    };
+    let mut tries = 0;
+    while ["put", "patched", "deleted"].into_iter().any(&available) || !forgotten().await {
+        tries += 1;
+        assert!(tries < 1_000, "still recommended: {:?}", ["put", "patched", "deleted"].map(available));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(*shop.ingest.accepted().borrow(), 1);
+}

@@ -47,7 +47,8 @@ pub(super) async fn widths<'c>(on: impl Into<On<'c>>) -> Result<BTreeMap<String,
 
 pub(super) async fn write_widths(connection: &mut Connection, new: &[(String, usize)]) -> Result<(), StoreError> {
     for (name, width) in new {
-        let insert = query("INSERT INTO meta (name, value) VALUES ($1, $2)");
+        // Another replica may have written it meanwhile.
+        let insert = query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING");
         insert.bind(format!("{PREFIX}{name}")).bind(width.to_string()).execute(connection).await?;
     }
     Ok(())

@@ -69,6 +69,8 @@ pub struct BlocklistMaker {
     revision: Revision,
     /// Items that have no embedding yet.
     waiting: FxHashMap<ItemKey, ContentHash>,
+    /// What was found since the last time that requests were told.
+    unpublished: bool,
     failing: bool,
 }
 
@@ -107,7 +109,16 @@ struct Seen {
 impl BlocklistMaker {
     /// Publishes to `blocklist`.
     pub fn new(rooms: BlocklistRooms, blocklist: Blocklist) -> Self {
-        Self { rooms, blocklist, watch: Arc::default(), sets: BTreeMap::new(), revision: Revision(0), waiting: FxHashMap::default(), failing: false }
+        Self {
+            rooms,
+            blocklist,
+            watch: Arc::default(),
+            sets: BTreeMap::new(),
+            revision: Revision(0),
+            waiting: FxHashMap::default(),
+            unpublished: false,
+            failing: false,
+        }
     }
 
     /// Works until `stop`.
@@ -137,19 +148,19 @@ impl BlocklistMaker {
         let set = self.rooms.models.snapshot();
         let same = self.watch.model_version == set.encoder.version()
             && self.watch.rules.iter().map(|watched| (&watched.name, &watched.block)).eq(blocks.iter().map(|(name, block)| (name, block)));
-        let mut changed = false;
         if !same {
             self.watch = Arc::new(Watch::new(blocks, &set.lexicon, &set.encoder).await?);
             // Requests go by the old sets until the new ones are whole.
             self.sets = self.watch.rules.iter().map(|watched| (watched.name.clone(), FxHashSet::default())).collect();
-            (self.revision, changed) = (Revision(0), true);
+            self.revision = Revision(0);
             self.waiting.clear();
+            self.unpublished = true;
         }
         if !self.watch.rules.is_empty() {
-            changed |= self.look_at_items(&set.lexicon).await?;
-            changed |= self.look_at_waiting(&set.lexicon).await?;
+            self.look_at_items(&set.lexicon).await?;
+            self.look_at_waiting(&set.lexicon).await?;
         }
-        if changed {
+        if std::mem::take(&mut self.unpublished) {
             self.blocklist.publish(self.sets.iter().map(|(name, keys)| (name.clone(), Arc::new(keys.clone()))).collect());
         }
         Ok(())
@@ -160,11 +171,10 @@ impl BlocklistMaker {
         self.rooms.rulebook.in_force().iter().filter_map(|rule| Some((rule.name.clone(), block(&rule.action)?))).collect()
     }
 
-    async fn look_at_items(&mut self, lexicon: &Arc<Lexicon>) -> Result<bool, WatchError> {
-        let mut changed = false;
+    async fn look_at_items(&mut self, lexicon: &Arc<Lexicon>) -> Result<(), WatchError> {
         loop {
             let states = self.rooms.store.items_above(self.revision, CHUNK).await?;
-            let Some(revision) = states.last().map(|last| last.revision) else { return Ok(changed) };
+            let Some(revision) = states.last().map(|last| last.revision) else { return Ok(()) };
             let known = self.embeddings(states.iter().map(hash).collect()).await?;
             let mut seen = Vec::with_capacity(states.len());
             for state in &states {
@@ -182,14 +192,13 @@ impl BlocklistMaker {
                 seen.push(Seen { key: state.key, words: words(state), embedding });
             }
             self.judge(seen, lexicon).await?;
-            (self.revision, changed) = (revision, true);
+            (self.revision, self.unpublished) = (revision, true);
         }
     }
 
     /// Items whose embeddings have come.
-    async fn look_at_waiting(&mut self, lexicon: &Arc<Lexicon>) -> Result<bool, WatchError> {
+    async fn look_at_waiting(&mut self, lexicon: &Arc<Lexicon>) -> Result<(), WatchError> {
         let waiting: Vec<(ItemKey, ContentHash)> = self.waiting.iter().map(|(key, hash)| (*key, *hash)).collect();
-        let mut changed = false;
         for chunk in waiting.chunks(CHUNK) {
             let known = self.embeddings(chunk.iter().map(|(_, hash)| *hash).collect()).await?;
             let come: FxHashSet<ItemKey> = chunk.iter().filter(|(_, hash)| known.contains_key(hash)).map(|(key, _)| *key).collect();
@@ -202,9 +211,9 @@ impl BlocklistMaker {
             let seen: Vec<Seen> = seen.map(|state| Seen { key: state.key, words: words(state), embedding: known.get(&hash(state)).cloned() }).collect();
             self.judge(seen, lexicon).await?;
             self.waiting.retain(|key, _| !come.contains(key));
-            changed = true;
+            self.unpublished = true;
         }
-        Ok(changed)
+        Ok(())
     }
 
     async fn embeddings(&self, hashes: Vec<ContentHash>) -> Result<FxHashMap<ContentHash, Embedding>, StoreError> {

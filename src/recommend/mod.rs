@@ -58,7 +58,7 @@ use rank::{Candidate, Ranked, Scales, Sources};
 use retrieve::{Basis, Retrieved, within};
 use understand::{Rejected, Understood};
 
-/// For so long the same request explores the same: who comes back meanwhile finds the list as it was.
+/// At every so many milliseconds of the clock what is explored changes: who comes back meanwhile finds the list as it was.
 const REDRAWN_MS: i64 = 600_000;
 
 /// History items named as reasons.
@@ -300,12 +300,10 @@ impl Inner {
         if diversity > 0.0 {
             let needed = shown.len() + request.limit + 1; // one more tells whether there is a next page
             let mut embeddings = FxHashMap::default();
-            match models.index.embeddings(&arrange::diversity_pool(&places, needed)).await {
+            let pool = arrange::diversity_pool(&places, needed);
+            match within(request.deadline.into(), Part::Index, models.index.embeddings(&pool)).await {
                 Ok(found) => embeddings.extend(found),
-                Err(error) => {
-                    tracing::warn!(%error, "diversity skipped");
-                    degraded.push(Part::Index);
-                }
+                Err(part) => degraded.push(part),
             }
             places = arrange::diversify(places, diversity, &embeddings, needed);
         }
@@ -370,14 +368,13 @@ impl Inner {
             return vec![None; page.len()];
         }
         let keys: Vec<ItemKey> = page.iter().map(|place| place.ranked.candidate.key).collect();
-        match self.store.items_by_key(&keys).await {
+        match within(request.deadline.into(), Part::Store, self.store.items_by_key(&keys)).await {
             Ok(items) => {
                 let mut texts: FxHashMap<ItemKey, String> = items.into_iter().filter_map(|stored| Some((stored.key, stored.item.text.clone()?))).collect();
                 keys.iter().map(|key| texts.remove(key)).collect()
             }
-            Err(error) => {
-                tracing::warn!(%error, "texts of the page skipped");
-                degraded.push(Part::Store);
+            Err(part) => {
+                degraded.push(part);
                 vec![None; page.len()]
             }
         }

@@ -34,6 +34,9 @@ use super::{
 /// Bytes of a text that are searched for by words; the rest of a very long text adds little but work.
 const LEXICAL_BYTES: usize = 4_000;
 
+/// Of a search at most, however deep a page lies: as many as the largest request excludes and shows.
+const MOST_TEXT_CANDIDATES: usize = 2_000;
+
 /// Popular items beside what was found by words or likeness: they fill up short lists, and seldom win against those.
 const POPULAR_BESIDE_WORDS: usize = 50;
 
@@ -136,7 +139,8 @@ impl Inner {
         };
         let eligible = self.eligible(request, context, &ruling);
         let filter = eligible.pushed_down(&self.columns.read(), request.now);
-        let search = Search { limit: self.settings.text_candidates, filter: filter.as_ref() };
+        let search = Search { limit: self.text_candidates(request, &eligible), filter: filter.as_ref() };
+        let is_anything = request.filter.is_none() && eligible.barred.is_empty();
         let is_the_list = wanted.is_none() && request.items.is_empty();
         let index = &*models.index;
         let terms =
@@ -150,10 +154,10 @@ impl Inner {
         };
         let mut encoding = std::pin::pin!(encoding);
         // Reading a history that is not in memory is mostly waiting, though.
-        let mut histories = std::pin::pin!(maybe_done(Box::pin(self.histories(request))));
-        let searched = |text: &Embedding| models.searched(text, self.settings.across_languages);
         let now = Instant::now();
         let head_start = now + deadline.saturating_duration_since(now) / 2;
+        let mut histories = std::pin::pin!(maybe_done(Box::pin(self.histories(request, head_start))));
+        let searched = |text: &Embedding| models.searched(text, self.settings.across_languages);
         let early = match select(std::pin::pin!(timeout_at(head_start, &mut encoding)), histories.as_mut()).await {
             Either::Left((early, _)) => early,
             Either::Right(((), early)) => early.await,
@@ -183,7 +187,8 @@ impl Inner {
             // While the semantic search still runs.
             let keys: Vec<ItemKey> = hits.iter().flatten().map(|hit| hit.key).collect();
             let cosines = match &embedding {
-                Some(embedding) => index.similarities(embedding, &keys).await.unwrap_or_default(), // asked for once more below
+                // What fails is asked for once more below.
+                Some(embedding) => within(deadline, Part::Index, index.similarities(embedding, &keys)).await.unwrap_or_default(),
                 None => Vec::new(),
             };
             (hits, cosines)
@@ -214,7 +219,7 @@ impl Inner {
             let profile = async {
                 let liking = local.as_ref().map(|local| &local.liking).filter(|liking| !liking.is_empty());
                 let Some(liking) = liking else { return Ok(None) };
-                self.timed("profile", self.likeness(liking, models, search, request.filter.is_none(), deadline)).await.map(Some)
+                self.timed("profile", self.likeness(liking, models, search, is_anything, deadline)).await.map(Some)
             };
             let own_vectors = async {
                 let liked = local.as_ref().map(|local| &local.liked).filter(|liked| !liked.is_empty() && self.compares_own_vectors(models));
@@ -343,13 +348,21 @@ impl Inner {
         ruling.blocking().filter_map(|rule| self.blocklist.of(rule)).collect()
     }
 
-    /// What the user and the session did, and what could not be read of it.
-    async fn histories(&self, request: &RecommendationRequest) -> (Vec<History>, Vec<Part>) {
+    /// How many each search finds: enough for ranking, and more where pages lie deep or much is excluded. In steps, so that the pages of one list
+    /// stand on the same candidates for long.
+    pub(super) fn text_candidates(&self, request: &RecommendationRequest, eligible: &Eligible) -> usize {
+        let step = self.settings.text_candidates.max(1);
+        let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit;
+        (2 * page_end + eligible.excluded.len()).next_multiple_of(step).min(step.max(MOST_TEXT_CANDIDATES))
+    }
+
+    /// What the user and the session did, and what could not be read of it by `deadline`.
+    async fn histories(&self, request: &RecommendationRequest, deadline: Instant) -> (Vec<History>, Vec<Part>) {
         let user = request.user_id.clone().map(Actor::User);
         let session = request.session_id.clone().map(Actor::Session);
         let (mut histories, mut degraded) = (Vec::new(), Vec::new());
         for actor in user.into_iter().chain(session) {
-            match within(Instant::from_std(request.deadline), Part::Store, self.timed("history", self.history(&actor, request.now))).await {
+            match within(deadline, Part::Store, self.timed("history", self.history(&actor, request.now))).await {
                 Ok(history) => histories.push(history),
                 Err(part) => degraded.push(part),
             }
@@ -458,7 +471,8 @@ impl Inner {
         let wanted = if is_the_list { candidates } else { candidates.min(POPULAR_BESIDE_WORDS) };
         let best_first = eligible.category().map_or(popularity.best_first(), |category| popularity.best_of(category));
         let mut popular: Vec<ItemKey> = best_first.iter().copied().filter(admit).take(wanted).collect();
-        let needed = if is_the_list { page_end.max(candidates) } else { page_end };
+        // In steps, for the same reason.
+        let needed = if is_the_list { page_end.max(candidates) } else { page_end.next_multiple_of(POPULAR_BESIDE_WORDS) };
         if popular.len() < needed {
             // Nobody has cared for enough items yet: the newest ones fill up the list.
             let known: FxHashSet<ItemKey> = popular.iter().copied().collect();

@@ -44,7 +44,7 @@ impl ModelSet {
         adapter.filter(|adapter| adapter.model_version() == self.encoder.version()).map_or(neutral.clone(), |adapter| adapter.adapt(&neutral))
     }
 
-    /// How much each feature counts: as fitted, else as set.
+    /// How much each feature counts: as fitted, else as set. What is set to 0 is off, also where it was fitted before it was turned off.
     pub(super) fn weights(&self, has_text: bool, set: &Weights) -> FeatureVector {
         let fitted = self.learned.as_ref().and_then(|published| {
             let Learned { adapter, ranker, .. } = &*published.learned;
@@ -52,7 +52,8 @@ impl ModelSet {
             let fits = adapter.as_ref().is_none_or(|adapter| adapter.model_version() == self.encoder.version());
             if has_text { ranker.search.filter(|_| fits) } else { ranker.browse }
         });
-        fitted.unwrap_or_else(|| set.vector())
+        let set = set.vector();
+        fitted.map_or(set, |fitted| std::array::from_fn(|i| if set[i] == 0.0 { 0.0 } else { fitted[i] }))
     }
 
     /// What a text is about, as far as that is known yet.

@@ -140,6 +140,44 @@ async fn a_source_whose_weight_is_0_is_not_asked() {
 }
 
 #[tokio::test]
+async fn what_was_hidden_since_the_first_page_is_not_on_the_second() {
+    let shop = shop_with_a_broken_index().await;
+    let ask = async |after| {
+        let request = RecommendationRequest { text: None, user_id: Some(UserId::new("u").unwrap()), limit: 1, after, ..request() };
+        shop.recommender.recommend(request).await.unwrap()
+    };
+    let act = async |kind: &str, item: &str| {
+        let event = serde_json::from_value(json!({"type": kind, "user_id": "u", "item_id": item})).unwrap();
+        shop.store.append_events(vec![event], Timestamp::now()).await.unwrap();
+        shop.recommender.0.histories.forget(&crate::domain::Actor::User(UserId::new("u").unwrap()));
+    };
+    act("click", "a").await;
+    let order: Vec<String> = {
+        let request = RecommendationRequest { text: None, user_id: Some(UserId::new("u").unwrap()), ..request() };
+        ids(&shop.recommender.recommend(request).await.unwrap()).into_iter().map(str::to_owned).collect()
+    };
+
+    let first = ask(None).await;
+    act("hide", &order[1]).await;
+    let second = ask(first.next.clone()).await;
+
+    assert_eq!((ids(&first), ids(&second)), (vec![order[0].as_str()], vec![order[2].as_str()]));
+}
+
+#[tokio::test]
+async fn deep_pages_and_long_exclusions_are_searched_for_deeper() {
+    let shop = shop_with_a_broken_index().await;
+    let wanted = |limit: usize, shown: u32, excluded: u32| {
+        let after = (shown > 0).then(|| Cursor { fingerprint: 0, as_of: 0, ranking: 0, shown: (0..shown).map(ItemKey).collect() });
+        let eligible = eligible::Eligible { excluded: (0..excluded).map(ItemKey).collect(), ..eligible::Eligible::default() };
+        shop.recommender.0.text_candidates(&RecommendationRequest { limit, after, ..request() }, &eligible)
+    };
+
+    assert_eq!([wanted(10, 0, 0), wanted(10, 40, 0), wanted(10, 41, 0), wanted(100, 0, 0), wanted(10, 0, 100)], [100, 100, 200, 200, 200]);
+    assert_eq!(wanted(200, 1_000, 1_000), 2_000, "not without bound");
+}
+
+#[tokio::test]
 async fn a_list_that_explores_logs_how_likely_it_was_and_stays_the_same_for_ten_minutes() {
     let mut settings: RecommendSettings = section("recommend");
     settings.scenarios.insert("feed".to_owned(), Scenario { exploration: Some(1.0), ..Scenario::default() });

@@ -94,11 +94,11 @@ impl Examples {
         let number: FxHashMap<&Actor, u32> = actors.iter().map(|(actor, _)| actor).zip(0..).collect();
         let worded = by_text(worded.iter().filter_map(|event| Some((&*event.text, *number.get(&event.actor)?, event.item, event.at_ms))));
         drop(number);
-        let table = columns.read();
         let mut interactions = Vec::new();
         let acts: Vec<Vec<Act>> = actors.into_iter().map(|(_, acts)| acts).collect();
         for (actor, acts) in (0u32..).zip(&acts) {
             let first = interactions.len();
+            let table = columns.read(); // anew for each: a write that waits for a long look at it makes every request wait
             for (item, opinion) in signals.opinions(acts) {
                 let Some(item) = table.key_of(&item) else { continue };
                 interactions.push(Interaction { actor, item, at_ms: opinion.at.millis(), weight: opinion.weight });
@@ -127,12 +127,12 @@ impl Examples {
         columns: &Columns,
         signals: &Signals,
     ) -> Arc<Ranking> {
-        let table = columns.read();
         for (actor, acts) in (0u32..).zip(&self.acts) {
+            let table = columns.read(); // anew for each, see above
             let known = acts.iter().filter(|act| table.key_of(&act.item).is_some_and(|item| !held_out.contains(&(actor, item))));
             popularity.count(signals, now, known.map(|act| (act, None)));
         }
-        popularity.ranking(&table, "")
+        popularity.ranking(&columns.read(), "")
     }
 }
 

@@ -7,12 +7,17 @@ use crate::domain::{Embedding, ItemKey};
 use super::Place;
 use crate::recommend::request::Arranged;
 
-/// How deep diversity looks into the ranked list beyond what the page needs.
+/// How deep diversity looks into the ranked list: half as much again at least beyond what the page needs, in steps, so that a list's pages are cut from
+/// the same order for long.
 const DIVERSITY_POOL: usize = 200;
+
+fn depth(needed: usize) -> usize {
+    needed.saturating_add(DIVERSITY_POOL / 2).next_multiple_of(DIVERSITY_POOL)
+}
 
 /// The items whose embeddings [`diversify`] will want: the head of the list.
 pub(in crate::recommend) fn diversity_pool(places: &[Place], needed: usize) -> Vec<ItemKey> {
-    places.iter().take(needed.saturating_add(DIVERSITY_POOL)).map(|place| place.ranked.candidate.key).collect()
+    places.iter().take(depth(needed)).map(|place| place.ranked.candidate.key).collect()
 }
 
 /// Maximal marginal relevance (Carbonell & Goldstein 1998): each next item is the best compromise between its score and its
@@ -23,7 +28,7 @@ pub(in crate::recommend) fn diversify(list: Vec<Place>, diversity: f32, embeddin
     }
     let mut places = Vec::with_capacity(list.len());
     let mut head: Vec<(Place, f32)> = list.into_iter().map(|place| (place, 0.0)).collect();
-    let rest = head.split_off(head.len().min(needed.saturating_add(DIVERSITY_POOL)));
+    let rest = head.split_off(head.len().min(depth(needed)));
     let spread = head.first().zip(head.last()).map_or(1.0, |(top, last)| (top.0.order - last.0.order).max(1e-6));
     while places.len() < needed && !head.is_empty() {
         let value = |(place, likeness): &(Place, f32)| (1.0 - diversity) * place.order / spread - diversity * likeness;

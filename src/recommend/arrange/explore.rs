@@ -12,7 +12,10 @@ use rand_pcg::{
 use rustc_hash::FxBuildHasher;
 
 use super::{Place, Quotas};
-use crate::recommend::request::Arranged;
+use crate::{domain::Feature, recommend::request::Arranged};
+
+/// From here on an item is what the text rejects.
+const REJECTED: f32 = 0.5;
 
 /// How a page is explored; by default it is not.
 #[derive(Debug)]
@@ -42,20 +45,20 @@ impl Exploration {
     }
 
     /// At each place in turn: with the odds of `rate` it goes to one of those `below`, any of them that the quotas let pass as likely as another; what
-    /// stood there takes the other's place, and is not drawn again. What rules or the visit have moved neither goes nor comes.
-    pub(super) fn explore(mut self, page: &mut [Place], below: &mut [Place], quotas: &mut Quotas<'_>) {
-        let drawn_from = below.len();
-        let mut drawn = vec![false; drawn_from];
-        for place in page.iter_mut().filter(|place| is_free(place)) {
+    /// stood there takes the other's place, and is not drawn again. What rules or the visit have moved, or `stays`, neither goes nor comes; nor does
+    /// what the text rejects come.
+    pub(super) fn explore(mut self, page: &mut [Place], below: &mut [Place], quotas: &mut Quotas<'_>, stays: impl Fn(&Place) -> bool) {
+        let comes = |place: &Place| is_free(place) && !stays(place) && place.ranked.candidate.features[Feature::Rejected as usize] < REJECTED;
+        let mut pool: Vec<usize> = (0..below.len()).filter(|at| comes(&below[*at])).take(Self::AMONG).collect();
+        for place in page.iter_mut().filter(|place| is_free(place) && !stays(place)) {
             quotas.give_back(&place.ranked.candidate.facts);
-            let may_come = |at: &usize| !drawn[*at] && is_free(&below[*at]) && quotas.refusal(&below[*at].ranked.candidate.facts).is_none();
-            let others: Vec<usize> = (0..drawn_from).filter(may_come).collect();
+            let others: Vec<usize> = pool.iter().copied().filter(|at| quotas.refusal(&below[*at].ranked.candidate.facts).is_none()).collect();
             let explores = self.unit() < self.rate;
             if others.is_empty() {
                 // Nothing else could stand here.
             } else if explores {
                 let at = others[(self.draws.next_u64() % others.len() as u64) as usize];
-                drawn[at] = true;
+                pool.retain(|one| *one != at);
                 std::mem::swap(place, &mut below[at]);
                 place.arranged = Some(Arranged::Explored);
                 place.propensity = self.rate / others.len() as f32;

@@ -63,15 +63,15 @@ pub(in crate::recommend) fn fill(mut list: Vec<Place>, mut slots: Slots<'_>) -> 
     // Where the list ends before their positions, the pinned items of later pages close up.
     let mut rest = list.into_iter().chain(later);
     let mut sequence = take(&mut rest, room, &mut slots.quotas, &mut held);
-    if slots.exploration.explores() {
-        let mut below: Vec<Place> = rest.by_ref().take(Exploration::AMONG).collect();
-        slots.exploration.explore(&mut sequence, &mut below, &mut slots.quotas);
-        held.append(&mut below);
-    }
     let missing = slots.cold.slots.saturating_sub(here.iter().map(|(_, place)| place).chain(&sequence).filter(|place| slots.cold.is(place)).count());
     if missing > 0 {
         held.extend(rest.by_ref());
         give_places(missing, slots.cold, room, &mut sequence, &mut held, &mut slots.quotas);
+    }
+    if slots.exploration.explores() {
+        held.extend(rest.by_ref().take(Exploration::AMONG));
+        let cold = slots.cold;
+        slots.exploration.explore(&mut sequence, &mut held, &mut slots.quotas, |place| cold.slots > 0 && cold.is(place));
     }
     for (at, place) in here {
         sequence.insert(at.min(sequence.len()), place);
@@ -116,7 +116,8 @@ fn take(list: &mut impl Iterator<Item = Place>, room: usize, quotas: &mut Quotas
 
 /// The best cold items that were held back come in, as many as are missing, spread over the page, for the last that are not cold.
 fn give_places(missing: usize, cold: Cold, room: usize, sequence: &mut Vec<Place>, held: &mut Vec<Place>, quotas: &mut Quotas<'_>) {
-    let (mut fresh, others): (Vec<Place>, Vec<Place>) = std::mem::take(held).into_iter().partition(|place| cold.is(place));
+    let (mut fresh, others): (Vec<Place>, Vec<Place>) =
+        std::mem::take(held).into_iter().partition(|place| cold.is(place) && place.arranged != Some(Arranged::Pinned));
     *held = others;
     fresh.sort_by(|a, b| by_text(b).total_cmp(&by_text(a)).then(a.ranked.candidate.key.cmp(&b.ranked.candidate.key)));
     let mut chosen = Vec::new();

@@ -353,7 +353,7 @@ impl Inner {
     pub(super) fn text_candidates(&self, request: &RecommendationRequest, eligible: &Eligible) -> usize {
         let step = self.settings.text_candidates.max(1);
         let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit;
-        (2 * page_end + eligible.excluded.len()).next_multiple_of(step).min(step.max(MOST_TEXT_CANDIDATES))
+        (page_end + eligible.excluded.len()).next_multiple_of(step).min(step.max(MOST_TEXT_CANDIDATES))
     }
 
     /// What the user and the session did, and what could not be read of it by `deadline`.
@@ -465,14 +465,16 @@ impl Inner {
             (Known::Now(_), None) => self.popularity.ranking(&table, &request.scenario),
         };
         let admit = |key: &ItemKey| eligible.admit(&table, *key, request.now).is_some();
-        let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
-        let candidates = self.settings.candidates;
-        // With nothing else to go by (`is_the_list`) this source is the list. Its candidates must not depend on the page: scores are scaled by what stands beside them.
-        let wanted = if is_the_list { candidates } else { candidates.min(POPULAR_BESIDE_WORDS) };
+        // With nothing else to go by (`is_the_list`) this source is the list. Beside others its candidates must not depend on the page: scores are scaled
+        // by what stands beside them.
+        let needed = if is_the_list {
+            let page_end = request.after.as_ref().map_or(0, |cursor| cursor.shown.len()) + request.limit + 1; // one more tells whether there is a next page
+            page_end.max(self.settings.candidates)
+        } else {
+            POPULAR_BESIDE_WORDS
+        };
         let best_first = eligible.category().map_or(popularity.best_first(), |category| popularity.best_of(category));
-        let mut popular: Vec<ItemKey> = best_first.iter().copied().filter(admit).take(wanted).collect();
-        // In steps, for the same reason.
-        let needed = if is_the_list { page_end.max(candidates) } else { page_end.next_multiple_of(POPULAR_BESIDE_WORDS) };
+        let mut popular: Vec<ItemKey> = best_first.iter().copied().filter(admit).take(needed).collect();
         if popular.len() < needed {
             // Nobody has cared for enough items yet: the newest ones fill up the list.
             let known: FxHashSet<ItemKey> = popular.iter().copied().collect();

@@ -173,7 +173,7 @@ async fn deep_pages_and_long_exclusions_are_searched_for_deeper() {
         shop.recommender.0.text_candidates(&RecommendationRequest { limit, after, ..request() }, &eligible)
     };
 
-    assert_eq!([wanted(10, 0, 0), wanted(10, 40, 0), wanted(10, 41, 0), wanted(100, 0, 0), wanted(10, 0, 100)], [100, 100, 200, 200, 200]);
+    assert_eq!([wanted(10, 0, 0), wanted(10, 90, 0), wanted(10, 91, 0), wanted(200, 0, 0), wanted(10, 0, 100)], [100, 100, 200, 200, 200]);
     assert_eq!(wanted(200, 1_000, 1_000), 2_000, "not without bound");
 }
 

@@ -6,8 +6,8 @@
 //!    knew and is safe on disk, `serving.json` names it, and requests see encoder, collection, lexicon and categories change as one value.
 //! 4. The old collection's folder goes when its last reader is gone.
 //!
-//! A move that is cut off leaves a folder that the next start removes. What was encoded for it stays in the store, so asking again goes on from
-//! there.
+//! A move that is cut off leaves a folder that the next start removes. What was encoded for it stays in the store (retention lets it be for a
+//! day), so asking again goes on from there.
 
 use std::{
     collections::BTreeMap,

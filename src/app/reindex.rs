@@ -148,7 +148,7 @@ impl Reindexing for Mover {
         };
         let change_settings = self.0.settings_to_change(goal.as_ref().unwrap_or(&built));
         let serving = BuiltBy { model: built.model, precision: built.precision, encoder_version: built.encoder, collection };
-        ReindexState { running, serving, last, change_settings }
+        ReindexState { catalogue: self.0.rooms.store.edition().to_owned(), running, serving, last, change_settings }
     }
 }
 

@@ -164,7 +164,8 @@ async fn a_restored_catalogue_went_on_with_the_collection_on_the_server_that_kne
     let restored = tokio::task::block_in_place(|| output(inkling(["restore", text(&plain), "--data", text(&to)]).envs(settings)));
     let said = String::from_utf8_lossy(&restored.stdout).into_owned();
     assert!(restored.status.success() && said.contains("index.collection_prefix"), "{said}");
-    let start = tokio::task::block_in_place(|| output(inkling(["serve", "--data", text(&to)]).envs(settings)));
+    // Opens the index as `serve` does, and would end by itself.
+    let start = tokio::task::block_in_place(|| output(inkling(["train", "--data", text(&to)]).envs(settings)));
     let said = String::from_utf8_lossy(&start.stderr).into_owned();
     assert!(!start.status.success() && said.contains("before a restore") && said.contains("index.collection_prefix"), "{said}");
 

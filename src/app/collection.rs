@@ -113,7 +113,7 @@ pub(super) struct Shelf {
 
 /// Where a catalogue's collections belong.
 pub(super) fn home(data: &Path, store: &Store) -> Home {
-    Home { folder: data.join("index"), catalogue: store.catalogue_id().to_owned() }
+    Home { folder: data.join("index"), catalogue: store.edition().to_owned() }
 }
 
 impl Shelf {

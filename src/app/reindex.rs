@@ -6,8 +6,8 @@
 //!    knew and is safe on disk, `serving.json` names it, and requests see encoder, collection, lexicon and categories change as one value.
 //! 4. The old collection's folder goes when its last reader is gone.
 //!
-//! A move that is cut off leaves a folder that the next start removes. What was encoded for it stays in the store, so asking again goes on from
-//! there.
+//! A move that is cut off leaves a folder that the next start removes. What was encoded for it stays in the store (retention lets it be for a
+//! day), so asking again goes on from there.
 
 use std::{
     collections::BTreeMap,
@@ -148,7 +148,7 @@ impl Reindexing for Mover {
         };
         let change_settings = self.0.settings_to_change(goal.as_ref().unwrap_or(&built));
         let serving = BuiltBy { model: built.model, precision: built.precision, encoder_version: built.encoder, collection };
-        ReindexState { running, serving, last, change_settings }
+        ReindexState { catalogue: self.0.rooms.store.edition().to_owned(), running, serving, last, change_settings }
     }
 }
 

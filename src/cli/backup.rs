@@ -202,13 +202,11 @@ pub(super) fn restore(flags: &RestoreFlags, settings: &Settings) -> anyhow::Resu
         }
         return Err(error);
     }
-    println!(
-        "restored {} items and {} events of {} into {}; the next `inkling serve` builds the index anew",
-        manifest.items,
-        manifest.events,
-        manifest.made_at,
-        data.display()
-    );
+    let Manifest { items, events, made_at, .. } = &manifest;
+    println!("restored {items} items and {events} events of {made_at} into {}; the next `inkling serve` builds the index anew", data.display());
+    if let Some(url) = &settings.index.url {
+        println!("collections on {url} of before the restore are left alone: set another index.collection_prefix, or delete them there, before that");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,16 +37,24 @@ pub(super) fn run(command: &ExportCommand, settings: &Settings) -> anyhow::Resul
         let store = Store::open_read_only(&settings.paths.data, &settings.store).await.with_context(|| settings.paths.data.display().to_string())?;
         let (ExportCommand::Items(flags) | ExportCommand::Interactions(flags)) = command;
         let mut sink = Sink::open(flags.file.as_deref())?;
-        let rows = match command {
-            ExportCommand::Items(_) => items(&store, &mut sink).await?,
-            ExportCommand::Interactions(_) => events(&store, &mut sink).await?,
+        let written = match command {
+            ExportCommand::Items(_) => items(&store, &mut sink).await,
+            ExportCommand::Interactions(_) => events(&store, &mut sink).await,
         };
-        sink.finish()?;
-        if let Some(file) = &flags.file {
-            eprintln!("{rows} rows in {}", file.display());
+        let finished = written.and_then(|rows| sink.finish().map(|()| rows));
+        match (finished, &flags.file) {
+            (Ok(rows), Some(file)) => eprintln!("{rows} rows in {}", file.display()),
+            (Ok(_), None) => {}
+            (Err(error), None) if nobody_reads_on(&error) => {}
+            (Err(error), _) => return Err(error),
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Whoever reads has seen enough, such as `head`: that is no failure.
+fn nobody_reads_on(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Writes every item that is not deleted, one document a line; how many.
@@ -90,7 +98,7 @@ pub(super) async fn events(store: &Store, sink: &mut impl Write) -> anyhow::Resu
 }
 
 fn line(sink: &mut impl Write, document: &impl serde::Serialize) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *sink, document)?;
+    serde_json::to_writer(&mut *sink, document).map_err(io::Error::from)?;
     Ok(sink.write_all(b"\n")?)
 }
 

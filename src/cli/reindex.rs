@@ -81,12 +81,20 @@ impl Server {
     }
 
     async fn build(&self, settings: &Settings, model: &PreparedModel) -> anyhow::Result<()> {
-        let base = &self.base;
-        eprintln!("another process has {} open: asking the server at {base}", settings.paths.data.display());
+        let (base, data) = (&self.base, settings.paths.data.display());
+        eprintln!("another process has {data} open: asking the server at {base}");
         let manifest = &model.manifest;
         let wanted = json!({"model": manifest.name, "precision": manifest.precision, "lexical": settings.index.lexical});
-        let begun = self.ask(Method::POST, Some(&wanted)).await;
-        begun.with_context(|| format!("the server at {base} does not build the index (another address: --listen)"))?;
+        let does_not = || format!("the server at {base} does not build the index (another address: --listen)");
+        // What has the folder open may be an import, and who answers there another shop.
+        let ours = Store::open_read_only(&settings.paths.data, &settings.store).await.with_context(|| data.to_string())?;
+        let found = self.ask(Method::GET, None).await.with_context(does_not)?;
+        ensure!(
+            found["catalogue"] == ours.edition(),
+            "the server at {base} serves another catalogue than the one in {data}: say with --listen at which address that one's server answers; if \
+             what has {data} open is no server, such as an import, run this again when it has ended"
+        );
+        self.ask(Method::POST, Some(&wanted)).await.with_context(does_not)?;
         let state = self.followed().await?;
 
         let last = &state["last"];

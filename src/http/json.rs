@@ -69,9 +69,33 @@ pub fn read_document<T: de::DeserializeOwned>(text: &str) -> Result<T, FieldErro
     parse(text).map_err(Fault::into_field_error)
 }
 
-/// The entries of the JSON array in `text`, not parsed yet.
-pub(super) fn entries(text: &str) -> Result<Vec<&RawValue>, Fault> {
-    serde_json::from_str(text).map_err(|_| explain::<Vec<&RawValue>>(text))
+/// The entries of the JSON array that `text` is, cut off one by one and not parsed yet. All of `text` is known to be JSON before the first is out.
+pub(super) fn entries(text: &str) -> Result<Entries<'_>, Fault> {
+    let whole: &RawValue = serde_json::from_str(text).map_err(|_| explain::<Vec<IgnoredAny>>(text))?;
+    entries_of(whole)
+}
+
+/// The entries of a list inside a document that was read already.
+pub(super) fn entries_of(list: &RawValue) -> Result<Entries<'_>, Fault> {
+    let rest = list.get().trim_ascii().strip_prefix('[').ok_or_else(|| explain::<Vec<IgnoredAny>>(list.get()))?;
+    Ok(Entries { rest })
+}
+
+/// What is left of an array that is known to be JSON. A list of all entries at once would hold a thread for 100 ms, and eight times the memory of the
+/// body, where 16 MB are as many tiny entries as they can be.
+pub(super) struct Entries<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<&RawValue>();
+        let entry = values.next()?.ok()?; // at the bracket that closes the array there is no value
+        self.rest = self.rest[values.byte_offset()..].trim_ascii_start().trim_start_matches(',');
+        Some(entry.get())
+    }
 }
 
 /// A value that is written as an object. Plain derived structs also take arrays, field after field; callers never mean that.

@@ -125,10 +125,13 @@ pub struct ReindexOutcome {
 
 /// How reindexing stands.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(examples(json!({"running": {"model": "all-minilm-l6-v2", "precision": "int8", "phase": "filling", "done": 1200, "total": 4000},
+#[schema(examples(json!({"catalogue": "0199a000-0000-7000-8000-000000000001",
+    "running": {"model": "all-minilm-l6-v2", "precision": "int8", "phase": "filling", "done": 1200, "total": 4000},
     "serving": {"model": "multilingual-e5-small", "precision": "int8", "encoder_version": "multilingual-e5-small-int8-1a2b3c4d-t256",
     "collection": "multilingual-e5-small-int8-1a2b3c4d-t256"}, "last": null, "change_settings": {"encoder.model": "all-minilm-l6-v2"}})))]
 pub struct ReindexState {
+    /// Whose index it is: the database's name for itself, another one after each restore.
+    pub catalogue: String,
     /// The one that is under way.
     pub running: Option<ReindexProgress>,
     /// What answers use.

@@ -208,7 +208,7 @@ fn last_of_each_key(mut points: Vec<IndexPoint>) -> Vec<IndexPoint> {
 pub struct Home {
     /// The folder of embedded collections.
     pub folder: PathBuf,
-    /// The catalogue's own name: on a server, other catalogues' collections are left alone.
+    /// The name of the catalogue, or of the restored copy of it: on a server, other catalogues' collections are left alone.
     pub catalogue: String,
 }
 

@@ -1,6 +1,10 @@
 //! The worker that lets go of what is too old, and of embeddings that nothing uses. Once a day, in small steps with rests between them.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +43,8 @@ pub struct Retention {
     event_days: u32,
     exposure_days: u32,
     in_use: VersionsInUse,
+    /// When a pass of this process first found that nothing uses the embeddings of these versions.
+    idle: HashMap<String, Timestamp>,
     pub(super) rests: u32,
 }
 
@@ -53,7 +59,7 @@ pub struct Passed {
     pub aliases: u64,
     /// Marks of what was erased.
     pub marks: u64,
-    /// Embeddings of texts that no item has, or of models that are gone.
+    /// Embeddings of texts that no item has, or of models that have been gone for a day.
     pub embeddings: u64,
 }
 
@@ -65,6 +71,7 @@ impl Ingest {
             event_days: settings.retention_days,
             exposure_days: settings.exposure_retention_days,
             in_use,
+            idle: HashMap::new(),
             rests: RESTS,
         }
     }
@@ -88,7 +95,7 @@ impl Watch {
 
 impl Retention {
     /// Passes once a day until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PASS;
         let mut watch = Watch { looked: Instant::now(), clock: Timestamp::now() };
         loop {
@@ -122,7 +129,7 @@ impl Retention {
     }
 
     /// One of the processes on a database is enough.
-    async fn pass_if_due(&self, now: Timestamp) -> Result<Passed, StoreError> {
+    async fn pass_if_due(&mut self, now: Timestamp) -> Result<Passed, StoreError> {
         match self.store.hold_lease("retention", TURN).await? {
             Some(_) => self.pass(now).await,
             None => Ok(Passed::default()),
@@ -130,7 +137,7 @@ impl Retention {
     }
 
     /// Deletes what is too old at `now`. What it has deleted before an error stays deleted.
-    pub async fn pass(&self, now: Timestamp) -> Result<Passed, StoreError> {
+    pub async fn pass(&mut self, now: Timestamp) -> Result<Passed, StoreError> {
         self.store.scrub_if_due().await?;
         let events = self.expire(Ageing::Events, self.event_days, now).await?;
         Ok(Passed {
@@ -139,7 +146,7 @@ impl Retention {
             aliases: self.expire(Ageing::SessionAliases, self.exposure_days, now).await?,
             // As long as events: an id is told from an older one for as long as that one would be there.
             marks: self.expire(Ageing::Marks, self.event_days, now).await?,
-            embeddings: self.prune_embeddings().await?,
+            embeddings: self.prune_embeddings(now).await?,
         })
     }
 
@@ -159,7 +166,9 @@ impl Retention {
         }
     }
 
-    async fn prune_embeddings(&self) -> Result<u64, StoreError> {
+    /// Embeddings of texts that no item has go at once. Those of a version that nothing uses go when this process finds that for the second time, a day
+    /// later: a move to another model that was cut off left them, and asking for it again needs them.
+    async fn prune_embeddings(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         let versions = self.store.embedded_versions().await?;
         if versions.is_empty() {
             return Ok(0);
@@ -167,17 +176,19 @@ impl Retention {
         let mut kept = (self.in_use)();
         // On a shared database a replica's own collection is called VERSION@REPLICA.
         kept.extend(self.store.collections().await?.iter().map(|collection| collection.split('@').next().unwrap_or_default().to_owned()));
+        self.idle.retain(|version, _| !kept.contains(version));
         let texts = self.texts_of_items().await?;
         let mut pruned = 0;
         for version in versions {
-            let in_use = kept.contains(&version);
+            let waits = |idle: &mut HashMap<String, Timestamp>| now.millis() - idle.entry(version.clone()).or_insert(now).millis() < DAY_MS;
+            let stays = kept.contains(&version) || waits(&mut self.idle);
             let mut after: Option<ContentHash> = None;
             loop {
                 let begun = Instant::now();
                 let page = self.store.embedded_texts(&version, after.as_ref(), Store::most_deleted_at_once()).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(*last);
-                let gone = self.store.delete_embeddings(&version, page.into_iter().filter(|hash| !in_use || !texts.contains(hash)).collect()).await?;
+                let gone = self.store.delete_embeddings(&version, page.into_iter().filter(|hash| !stays || !texts.contains(hash)).collect()).await?;
                 pruned += gone;
                 if gone > 0 {
                     sleep(self.rests * begun.elapsed()).await;

@@ -140,7 +140,7 @@ async fn event_ids_are_unique_as_long_as_events_are_kept_and_sequences_go_on() {
 async fn marks_of_the_erased_and_names_of_old_sessions_go_in_time() {
     let (folder, settings) = (tempfile::tempdir().unwrap(), settings(30, 10));
     let ingest = house(&settings, &folder, &Registry::new()).await;
-    let retention = ingest.retention(&settings, Arc::new(Vec::new));
+    let mut retention = ingest.retention(&settings, Arc::new(Vec::new));
     let (session, user) = (Actor::Session(SessionId::new("s").unwrap()), UserId::new("u").unwrap());
     ingest.merge(session, user.clone(), at_day(1, 0)).await.unwrap();
     ingest.erase(Actor::User(UserId::new("gone").unwrap()), at_day(1, 0)).await.unwrap();
@@ -166,14 +166,41 @@ async fn embeddings_that_no_item_has_and_those_of_models_that_are_gone_are_prune
     }
     store.set_flushed_revision("in an index@replica", Revision(1)).await.unwrap();
 
-    let passed = ingest.retention(&settings, Arc::new(|| vec!["in use".to_owned()])).pass(at_day(1, 0)).await.unwrap();
+    let mut retention = ingest.retention(&settings, Arc::new(|| vec!["in use".to_owned()]));
 
-    assert_eq!(passed, Passed { embeddings: 4, ..Passed::default() });
+    let passed = [retention.pass(at_day(1, 0)).await.unwrap(), retention.pass(at_day(2, 0)).await.unwrap()];
+
+    assert_eq!(passed.map(|passed| passed.embeddings), [3, 1], "the old title's, then the rest of the model that is gone");
     for (version, kept) in [("in use", 1), ("in an index", 1), ("gone", 0)] {
         let left = store.embeddings(version, &[hash("old  title"), hash("new <b>title</b>")]).await.unwrap();
         assert_eq!(left.len(), kept, "{version}");
         assert!(kept == 0 || left.contains_key(&hash("new <b>title</b>")));
     }
+}
+
+/// While a new collection is filled no row says that it is, so after a crash on the way nothing names the new model any more.
+#[tokio::test]
+async fn what_a_move_that_crashed_had_encoded_was_deleted_a_minute_after_the_restart() {
+    let (folder, settings) = (tempfile::tempdir().unwrap(), settings(0, 0));
+    let ingest = house(&settings, &folder, &Registry::new()).await;
+    let store = &ingest.0.rooms.store;
+    let item: Item = serde_json::from_value(json!({"item_id": "a", "title": "Kettle"})).unwrap();
+    let hash = ContentHash::of(&clean(&item.full_text()));
+    ingest.put_items(vec![item]).await.unwrap();
+    store.put_embeddings("goal", vec![(hash, Embedding::new(vec![1.0, 0.0]).unwrap())]).await.unwrap();
+    let goes_on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked_again = Arc::clone(&goes_on);
+    let in_use = move || if asked_again.load(std::sync::atomic::Ordering::Relaxed) { vec!["goal".to_owned()] } else { Vec::new() };
+    let mut retention = ingest.retention(&settings, Arc::new(in_use));
+
+    let mut left = Vec::new();
+    for (day, ms, is_in_use) in [(1, 0, false), (1, 300_000, false), (2, 0, true), (3, 0, false), (3, DAY_MS - 1, false), (4, 0, false)] {
+        goes_on.store(is_in_use, std::sync::atomic::Ordering::Relaxed);
+        retention.pass(at_day(day, ms)).await.unwrap();
+        left.push(store.embeddings("goal", &[hash]).await.unwrap().len());
+    }
+
+    assert_eq!(left, [1, 1, 1, 1, 1, 0], "it goes a day after it was last found to be needed by none");
 }
 
 #[tokio::test]
@@ -183,7 +210,7 @@ async fn while_much_is_deleted_an_acknowledgement_waits_for_one_small_step_only(
     for day in 0..5 {
         ingest.events(traffic(day, 4_000), at_day(day, 9_000)).await.unwrap();
     }
-    let retention = ingest.retention(&settings, Arc::new(Vec::new));
+    let mut retention = ingest.retention(&settings, Arc::new(Vec::new));
     let passing = tokio::spawn(async move { retention.pass(at_day(100, 0)).await.unwrap() });
 
     let mut acknowledged = 0;

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     Shared, Store, StoreError, StoreSettings,
     database::{Database, newest_sqlite_migration, query},
+    edition,
     metrics::Metrics,
 };
 use crate::telemetry::Registry;
@@ -48,14 +49,15 @@ impl Store {
         if applied < known {
             return Err(StoreError::unavailable("it is of an older program; start a server on it once, which brings it up to date"));
         }
-        let catalogue_id = query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(&readers).await?.get(0)?;
+        let catalogue_id: String = query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(&readers).await?.get(0)?;
+        let edition = edition(&readers, &catalogue_id).await?;
         let metrics = Arc::new(Metrics::register(&Registry::new())?);
         // Their other ends are dropped here: there is no writer.
         let (messages, _) = mpsc::unbounded_channel();
         let (exposures, _) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let (replica, holder, queue) = (None, String::new(), u32::MAX); // of no index and no lease
-        Ok(Self { shared: Arc::new(Shared { catalogue_id, replica, holder, messages, places, queue, exposures, readers, metrics }) })
+        Ok(Self { shared: Arc::new(Shared { catalogue_id, edition, replica, holder, messages, places, queue, exposures, readers, metrics }) })
     }
 }
 
@@ -80,7 +82,9 @@ pub async fn copy_database(folder: &Path, to: &Path) -> Result<DatabaseFacts, St
     Ok(facts)
 }
 
-/// Makes a copy fit to be served: checked through and through (pages, indexes, version), and without the word of how far an index was written.
+/// Makes a copy fit to be served: checked through and through (pages, indexes, version), and without the word of how far an index was written. It
+/// is an [edition](Store::edition) of its own from now on: the collection on a server that goes with the database of before may know later states, under the
+/// same revisions as others here.
 ///
 /// Fails with [`StoreError::Newer`] and [`StoreError::Corrupt`].
 pub async fn restore_database(copy: &Path) -> Result<DatabaseFacts, StoreError> {
@@ -91,6 +95,8 @@ pub async fn restore_database(copy: &Path) -> Result<DatabaseFacts, StoreError> 
         return Err(StoreError::Newer { found: facts.migration, known });
     }
     sqlx::query("DELETE FROM index_state").execute(&mut connection).await?;
+    let text = "INSERT INTO meta (name, value) VALUES ('edition', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    sqlx::query(text).bind(uuid::Uuid::now_v7().to_string()).execute(&mut connection).await?;
     connection.close().await?;
     std::fs::File::open(copy).and_then(|file| file.sync_all()).map_err(StoreError::unavailable)?;
     Ok(facts)

@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::{
     batch::{Call, Ledger, Write},
-    database::{Connection, Database, FolderLock, Readers, Row, query},
+    database::{Connection, Database, FolderLock, On, Readers, Row, query},
     metrics::Metrics,
     writer::{Message, Writer},
 };
@@ -66,6 +66,7 @@ pub struct Store {
 
 struct Shared {
     catalogue_id: String,
+    edition: String,
     /// The name of this process and its folder among those on a shared database; `None` where there are no others.
     replica: Option<String>,
     /// This opening of the store, as the holder of leases.
@@ -92,10 +93,11 @@ impl Store {
         let opened = async {
             let mut connection = database.first_writer().await?;
             let catalogue_id = catalogue_id(&mut connection).await?;
+            let edition = edition(&mut connection, &catalogue_id).await?;
             let ledger = Ledger::load(&mut connection).await?;
-            Ok((connection, catalogue_id, ledger, database.readers(settings.readers.max(1)).await?))
+            Ok((connection, catalogue_id, edition, ledger, database.readers(settings.readers.max(1)).await?))
         };
-        let (connection, catalogue_id, ledger, readers) = opened.await.map_err(|error: StoreError| database.naming(error))?;
+        let (connection, catalogue_id, edition, ledger, readers) = opened.await.map_err(|error: StoreError| database.naming(error))?;
 
         let queue = settings.queue.max(1);
         let (messages, received) = mpsc::unbounded_channel();
@@ -115,12 +117,18 @@ impl Store {
         tokio::spawn(writer.run());
         let holder = uuid::Uuid::now_v7().to_string();
         let places = Arc::new(Semaphore::new(queue as usize));
-        Ok(Self { shared: Arc::new(Shared { catalogue_id, replica, holder, messages, places, queue, exposures, readers, metrics }) })
+        Ok(Self { shared: Arc::new(Shared { catalogue_id, edition, replica, holder, messages, places, queue, exposures, readers, metrics }) })
     }
 
     /// The database's name for itself: artefacts of another one do not fit, because its keys mean other items.
     pub fn catalogue_id(&self) -> &str {
         &self.shared.catalogue_id
+    }
+
+    /// The catalogue's name among its own restored copies: itself, and another one after each restore. Indexes of another edition do not fit, because its
+    /// revisions tell of other states.
+    pub fn edition(&self) -> &str {
+        &self.shared.edition
     }
 
     /// Whether the database answers.
@@ -171,6 +179,12 @@ async fn catalogue_id(connection: &mut Connection) -> Result<String, StoreError>
     let fresh = uuid::Uuid::now_v7().to_string();
     query("INSERT INTO meta (name, value) VALUES ('catalogue_id', $1) ON CONFLICT (name) DO NOTHING").bind(fresh).execute(connection).await?;
     query("SELECT value FROM meta WHERE name = 'catalogue_id'").fetch_one(connection).await?.get(0)
+}
+
+/// The name of the restored copy that this is, else the catalogue's.
+async fn edition<'c>(on: impl Into<On<'c>>, catalogue_id: &str) -> Result<String, StoreError> {
+    let row = query("SELECT value FROM meta WHERE name = 'edition'").fetch_optional(on).await?;
+    row.map_or_else(|| Ok(catalogue_id.to_owned()), |row| row.get(0))
 }
 
 /// The name of a data folder among those of other replicas, made up at its first start: its index and what is known of it belong together.

@@ -141,3 +141,38 @@ async fn damaged_and_newer_backups_are_refused_and_leave_the_folder_empty() {
     let (well, said) = run(&["restore", text(&backup), "--data", text(&to)]);
     assert!(well && said.contains("1 items"), "{said}");
 }
+
+/// The old collection holds later states under higher revisions, so it took what the restored database knows for old, and kept nothing of it.
+#[cfg(feature = "edge")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_catalogue_went_on_with_the_collection_on_the_server_that_knew_later_states() {
+    let (folder, index) = (tempfile::tempdir().unwrap(), crate::qdrant::Storage::default());
+    let index = crate::qdrant::Server::start_at(&index, "127.0.0.1:0".parse().unwrap(), None);
+    let url = index.url();
+    let settings = [("INKLING_INDEX__URL", url.as_str())];
+    let [data, plain, to] = ["data", "backup", "restored"].map(|name| folder.path().join(name));
+    let server = Server::start_with(&data, &settings).await;
+    let client = server.client();
+    client.json(Method::PUT, "/items/a", &json!({"title": "Copper kettle"})).await.good();
+    client.all_searchable().await;
+    let (well, said) = tokio::task::block_in_place(|| run(&["backup", text(&plain), "--data", text(&data)]));
+    assert!(well, "{said}");
+    client.json(Method::PUT, "/items/a", &json!({"title": "Wooden ladder"})).await.good();
+    client.all_searchable().await;
+    server.stop().await;
+
+    let restored = tokio::task::block_in_place(|| output(inkling(["restore", text(&plain), "--data", text(&to)]).envs(settings)));
+    let said = String::from_utf8_lossy(&restored.stdout).into_owned();
+    assert!(restored.status.success() && said.contains("index.collection_prefix"), "{said}");
+    // Opens the index as `serve` does, and would end by itself.
+    let start = tokio::task::block_in_place(|| output(inkling(["train", "--data", text(&to)]).envs(settings)));
+    let said = String::from_utf8_lossy(&start.stderr).into_owned();
+    assert!(!start.status.success() && said.contains("before a restore") && said.contains("index.collection_prefix"), "{said}");
+
+    let server = Server::start_with(&to, &[settings[0], ("INKLING_INDEX__COLLECTION_PREFIX", "restored_")]).await;
+    let client = server.client();
+    client.all_searchable().await;
+    let answer = client.recommend(&json!({"text": "copper kettle", "explain": true, "limit": 1})).await;
+    assert_eq!(answer["items"][0]["explanation"]["matched"], json!(["copper kettle"]), "{answer}");
+    server.stop().await;
+}

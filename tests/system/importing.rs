@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -105,6 +106,22 @@ fn folders_of_other_systems_come_in_and_go_out_as_ours() {
     assert_eq!(fs::read(&packed).unwrap()[..2], [0x1f, 0x8b]);
     let (code, counted, said) = run(&folder.path().join("other"), &["import", "interactions", packed.to_str().unwrap()]);
     assert!(code == 0 && counted.contains("3 new"), "{counted}{said}");
+}
+
+#[test]
+fn an_export_whose_reader_had_seen_enough_ended_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let file = write(folder.path(), "clicks.csv", clicks(20_000));
+    assert_eq!(run(&data, &["import", "interactions", &file]).0, 0);
+    let mut export = inkling(["export", "interactions", "--data", data.to_str().unwrap()]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+
+    let mut line = String::new();
+    BufReader::with_capacity(1, export.stdout.take().unwrap()).read_line(&mut line).unwrap(); // and closes the pipe, as `head` does
+    let ended = export.wait_with_output().unwrap();
+
+    assert!(line.contains("\"click\""), "{line}");
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
 }
 
 #[tokio::test]

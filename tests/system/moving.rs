@@ -270,3 +270,24 @@ async fn the_command_asks_the_server_that_has_the_folder_open_and_says_what_to_s
     let (done, said) = reindex(&[]);
     assert!(done && said.contains("indexed 2 items into"), "without a server it builds by itself: {said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reindexing_a_folder_that_was_in_use_moved_the_server_of_another_shop() {
+    let [ours, others] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (server, other) = (Server::start(ours.path()).await, Server::start(others.path()).await);
+    let reindex = |server: &Server| {
+        let listen = server.address().trim_start_matches("http://");
+        let ended = tokio::task::block_in_place(|| output(&mut inkling(["reindex", "--data", ours.path().to_str().unwrap(), "--listen", listen])));
+        (ended.status.success(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+
+    let (done, said) = reindex(&other);
+
+    assert!(!done && said.contains("another catalogue") && said.contains("--listen"), "{said}");
+    let state = state(&other.client()).await;
+    assert_eq!((&state["running"], &state["last"]), (&Json::Null, &Json::Null), "{state}");
+    let (done, said) = reindex(&server);
+    assert!(done, "{said}");
+    server.stop().await;
+    other.stop().await;
+}

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
-use crate::server::{Client, Server, ids, until};
+use crate::server::{Client, Server, ids, inkling, output, until};
 
 const GROUPS: usize = 4;
 const ITEMS: usize = 40;
@@ -220,4 +220,19 @@ async fn words_that_led_to_items_teach_what_such_words_mean_here() {
     let server = Server::start(folder.path()).await;
     let answer = server.client().recommend(&json!({"text": "quandle gift", "limit": 1})).await;
     assert!(answer["items"][0]["item_id"].as_str().unwrap().starts_with("Jazz record"), "a restart knows it too: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn training_a_folder_that_a_server_has_open_did_not_say_how_the_server_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+
+    let listen = server.address().trim_start_matches("http://");
+    let train = ["train", "--data", folder.path().to_str().unwrap(), "--listen", listen];
+    let ended = tokio::task::block_in_place(|| output(&mut inkling(train)));
+
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process has") && said.contains(&format!("POST http://{listen}/admin/train")), "{said}");
+    server.stop().await;
 }

@@ -280,3 +280,41 @@ async fn what_a_user_wrote_is_not_in_the_answer_to_a_mistake() {
         assert!(!reply.text().contains("secret"), "{}", reply.text());
     }
 }
+
+/// Millions of tiny entries that are all rejected, so that nothing is ever waited for: with the default body limit they held a thread for seconds.
+#[tokio::test]
+async fn a_list_of_nothing_but_rejected_entries_held_a_thread_past_the_request_timeout() {
+    let world = World::with(&HttpSettings { request_timeout_ms: 300, ..settings() });
+    let zeros = "0,".repeat(1_900_000);
+    for (uri, body) in [("/items", format!("[{zeros}0]")), ("/feedback", format!("{{\"events\": [{zeros}0]}}"))] {
+        let (long, short) = (std::pin::pin!(world.ask("POST", uri, JSON, body)), std::pin::pin!(world.get("/health/live")));
+
+        let futures::future::Either::Right((answer, long)) = futures::future::select(long, short).await else {
+            panic!("the other request waited for the list")
+        };
+
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(long.await.status, StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_nothing_but_rejected_or_blank_lines_held_a_thread_to_its_end() {
+    let world = World::new();
+    for line in ["0\n", "\n"] {
+        let body = line.repeat(100 * 256);
+        let stream = std::pin::pin!(world.ask("POST", "/items", &["content-type: application/x-ndjson"], body));
+        let turns = AtomicUsize::new(0);
+
+        let neighbour = std::pin::pin!(async {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let futures::future::Either::Left(_) = futures::future::select(stream, neighbour).await;
+
+        let turns = turns.load(Ordering::Relaxed);
+        assert!(turns >= 100, "somebody else had {turns} turns during {line:?}");
+    }
+}

@@ -384,6 +384,7 @@ impl Rooms for Shop {
         let asked = self.reindex.lock().unwrap();
         let model = |asked: &ReindexRequest| asked.model.clone().unwrap_or("small".to_owned());
         ReindexState {
+            catalogue: "0199a000-0000-7000-8000-000000000001".into(),
             running: asked.as_ref().map(|asked| ReindexProgress {
                 model: model(asked),
                 precision: asked.precision.unwrap_or(Precision::Int8),

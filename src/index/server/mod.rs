@@ -176,7 +176,7 @@ impl Server {
         if owner == Some(&self.0.catalogue) {
             return Ok(());
         }
-        let found = if owner.is_some() { "the items of another catalogue" } else { "what another program made" };
+        let found = if owner.is_some() { "the items of another catalogue, or of this one before a restore" } else { "what another program made" };
         Err(IndexError::Foreign { place: self.place(name).display().to_string(), found })
     }
 

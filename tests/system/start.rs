@@ -163,10 +163,11 @@ fn for_each_file(folder: &Path, act: fn(&Path)) {
 }
 
 #[test]
-fn the_demo_finds_itself_well() {
+fn the_demo_finds_itself_well_and_keeps_off_a_shops_servers() {
     fetch_model();
+    let (database, index) = ("postgres://shop@127.0.0.1:1/shop", "http://127.0.0.1:1");
 
-    let ended = output(&mut inkling(["demo", "--check"]));
+    let ended = output(inkling(["demo", "--check"]).env("INKLING_STORE__URL", database).env("INKLING_INDEX__URL", index));
 
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(ended.status.success() && said.contains("all is well"), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));

@@ -133,7 +133,10 @@ async fn an_import_killed_half_way_and_started_again_counts_nothing_twice() {
     let mut import = inkling(["import", "interactions", &file, "--data", data.to_str().unwrap()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // The progress record is written after the first second; most of the file is still to come then.
     let deadline = Instant::now() + PATIENCE;
-    while !data.join("imports").exists() && import.try_wait().unwrap().is_none() {
+    // Its folder comes before it, and it comes under a temporary name.
+    let is_recorded =
+        || std::fs::read_dir(data.join("imports")).is_ok_and(|files| files.flatten().any(|file| file.path().extension() == Some("json".as_ref())));
+    while !is_recorded() && import.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
